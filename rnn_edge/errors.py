@@ -1,0 +1,62 @@
+"""What can go wrong and be put right by a user.
+
+    RnnEdgeError
+    ├── SpecError         a network's description does not hold together
+    ├── TextError         a text or a vocabulary cannot be used
+    ├── CheckpointError   a model.pt cannot be read or written
+    ├── TrainingError     training cannot start or go on
+    ├── ExportError       a network cannot be exported, or its graph disagrees with PyTorch
+    ├── BundleError       a bundle cannot be read or written
+    ├── ProviderError     an execution provider cannot be used
+    └── OptionsError      generation options contradict themselves or each other
+
+Each says what was wanted, what was found, and what to do. Anything else that is raised is a bug of ours.
+"""
+
+__all__ = [
+    "BundleError",
+    "CheckpointError",
+    "ExportError",
+    "OptionsError",
+    "ProviderError",
+    "RnnEdgeError",
+    "SpecError",
+    "TextError",
+    "TrainingError",
+]
+
+
+class RnnEdgeError(Exception):
+    """The parent of every error a user can put right."""
+
+
+class SpecError(RnnEdgeError, ValueError):
+    """A network's description does not hold together."""
+
+
+class TextError(RnnEdgeError, ValueError):
+    """A text or a vocabulary cannot be used."""
+
+
+class CheckpointError(RnnEdgeError):
+    """A model.pt cannot be read or written."""
+
+
+class TrainingError(RnnEdgeError):
+    """Training cannot start or go on."""
+
+
+class ExportError(RnnEdgeError):
+    """A network cannot be exported, or its graph disagrees with PyTorch."""
+
+
+class BundleError(RnnEdgeError):
+    """A bundle cannot be read or written."""
+
+
+class ProviderError(RnnEdgeError):
+    """An execution provider cannot be used."""
+
+
+class OptionsError(RnnEdgeError, ValueError):
+    """Generation options contradict themselves or each other."""

@@ -1,0 +1,1 @@
+"""Run bundles with numpy and ONNX Runtime alone: no PyTorch, no onnx."""

@@ -1,0 +1,253 @@
+"""Text to token ids and back: characters, words or byte-level BPE, all in one tokenizer.json.
+
+This is a thin layer over Hugging Face `tokenizers`. It adds what that library leaves open: every token's exact bytes, so
+that text can be streamed without ever printing half a character; a refusal instead of silently dropped characters; and
+where a text that is still being typed may change its tokens. It knows nothing of networks.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, get_args
+
+import tokenizers
+from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+
+from rnn_edge.errors import TextError
+
+__all__ = ["END", "UNKNOWN", "TextStream", "Tokenizer", "TokenizerKind"]
+
+TokenizerKind = Literal["characters", "words", "bpe"]
+
+END = "</s>"  # ends a text, and stands before the first token of the next one
+UNKNOWN = "<unk>"  # a word outside the vocabulary; words only
+
+# A word, number or run of signs with the blank before it, or a run of white space. As in GPT-2 (Radford et al. 2019), less
+# its English contractions: without them, typing on can only ever change the last piece.
+_PIECE = r" ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
+
+class Tokenizer:
+    """Turns text into token ids and back. Immutable; made by `train`, `characters` or `from_json`."""
+
+    def __init__(self, backend: tokenizers.Tokenizer, kind: TokenizerKind) -> None:
+        backend.encode_special_tokens = True  # a "</s>" that somebody types is four characters, not the end
+        self._backend = backend
+        self.kind: TokenizerKind = kind
+        self.vocab_size: int = backend.get_vocab_size()
+        self.end_id: int | None = backend.token_to_id(END)
+        self.unknown_id: int | None = backend.token_to_id(UNKNOWN) if kind == "words" else None
+        self.token_bytes: tuple[bytes, ...] = tuple(_bytes_of_tokens(backend, kind))
+        self._covers_everything = self.unknown_id is not None or set(range(256)) <= {
+            token[0] for token in self.token_bytes if len(token) == 1
+        }
+
+    @classmethod
+    def train(
+        cls, kind: TokenizerKind, texts: Iterable[str], *, vocab_size: int | None = None
+    ) -> Tokenizer:
+        """Learn a vocabulary of at most `vocab_size` tokens from texts.
+
+        characters  every character seen, and 256 bytes that spell all others; `vocab_size` drops the rarest
+        words       the most frequent words, with the blank before them; all others become `<unk>`
+        bpe         byte-level pairs (Sennrich et al. 2016); spells everything
+        """
+        if kind not in get_args(TokenizerKind):
+            raise TextError(f"tokenizer must be one of {', '.join(get_args(TokenizerKind))}, got {kind!r}")
+        size = vocab_size if vocab_size is not None else {"characters": 1000}.get(kind, 4000)
+        smallest = {"characters": 258, "words": 3, "bpe": 257}[kind]
+        if size < smallest:
+            raise TextError(f"a vocabulary of {kind} needs at least {smallest} tokens, got {size}")
+        checked = (_check_unicode(text) for text in texts)
+        if kind == "characters":
+            return cls._train_characters(checked, size)
+        return cls._train_words(checked, size) if kind == "words" else cls._train_bpe(checked, size)
+
+    @classmethod
+    def characters(cls, vocabulary: Sequence[str]) -> Tokenizer:
+        """Take over another model's characters, in its order, with no end token and no bytes."""
+        if len(set(vocabulary)) != len(vocabulary) or any(len(token) != 1 for token in vocabulary):
+            raise TextError("a vocabulary of characters needs single characters, each once")
+        return cls(_character_backend(list(vocabulary), byte_fallback=False), "characters")
+
+    @classmethod
+    def _train_characters(cls, texts: Iterable[str], size: int) -> Tokenizer:
+        counts: dict[str, int] = {}
+        for text in texts:
+            for character in set(text):
+                counts[character] = counts.get(character, 0) + text.count(character)
+        _require(bool(counts), "no text to learn a vocabulary from")
+        by_count = sorted(counts, key=lambda character: (-counts[character], character))
+        spelled = [_byte_token(value) for value in range(256)]
+        tokens = [END, *spelled, *sorted(by_count[: size - 257])]
+        return cls(_character_backend(tokens, byte_fallback=True), "characters")
+
+    @classmethod
+    def _train_words(cls, texts: Iterable[str], size: int) -> Tokenizer:
+        backend = tokenizers.Tokenizer(models.WordLevel({}, unk_token=UNKNOWN))
+        backend.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECE), "isolated")
+        backend.decoder = decoders.Fuse()
+        backend.train_from_iterator(
+            texts,
+            trainers.WordLevelTrainer(vocab_size=size, special_tokens=[END, UNKNOWN], show_progress=False),
+        )
+        _require(backend.get_vocab_size() > 2, "no text to learn a vocabulary from")
+        return cls(backend, "words")
+
+    @classmethod
+    def _train_bpe(cls, texts: Iterable[str], size: int) -> Tokenizer:
+        backend = tokenizers.Tokenizer(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(_PIECE), "isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+        backend.decoder = decoders.ByteLevel()
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        backend.train_from_iterator(
+            texts,
+            trainers.BpeTrainer(
+                vocab_size=size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
+            ),
+        )
+        return cls(backend, "bpe")
+
+    @classmethod
+    def from_json(cls, text: str) -> Tokenizer:
+        """Read back what `to_json` wrote."""
+        try:
+            kind = _kind_of(json.loads(text))
+            backend = tokenizers.Tokenizer.from_str(text)
+        except TextError:
+            raise
+        except Exception as error:  # `tokenizers` raises bare Exception for a file it cannot read
+            raise TextError(f"this is not a tokenizer.json that rnn-edge can read: {error}") from error
+        return cls(backend, kind)
+
+    def to_json(self) -> str:
+        """Return the tokenizer.json: Hugging Face's format, the same bytes for the same vocabulary."""
+        return str(self._backend.to_str())
+
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of a text; nothing is added at either end."""
+        ids: list[int] = self._backend.encode(_check_unicode(text), add_special_tokens=False).ids
+        if not self._covers_everything and self.decode(ids) != text:
+            known = set(b"".join(self.token_bytes).decode("utf-8", "ignore"))
+            strangers = sorted(set(text) - known)
+            raise TextError(
+                f"this model does not know {', '.join(map(repr, strangers[:5]))}; it reads "
+                f"{len(known)} characters and has no token for others: leave them out"
+            )
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of token ids; the end token is empty, and broken UTF-8 becomes U+FFFD."""
+        return b"".join(self.token_bytes[token] for token in ids).decode("utf-8", "replace")
+
+    def split_typing(self, text: str) -> tuple[str, str]:
+        """Cut a text that is still being typed into what is settled and what may yet change its tokens.
+
+        Whatever is typed next, the tokens of the first part stay; the second part is the last word or run of blanks.
+        """
+        _check_unicode(text)
+        if self.kind == "characters" or not text:
+            return text, ""
+        (start, _) = self._backend.pre_tokenizer.pre_tokenize_str(text)[-1][1]
+        return text[:start], text[start:]
+
+    def stream(self) -> TextStream:
+        """Return a decoder that takes tokens one at a time."""
+        return TextStream(self.token_bytes)
+
+
+class TextStream:
+    """Decodes token by token; a character comes out when its last byte is in."""
+
+    def __init__(self, token_bytes: Sequence[bytes]) -> None:
+        self._token_bytes = token_bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: int) -> str:
+        """Return the text that this token completes; it may be empty."""
+        return self._decoder.decode(self._token_bytes[token])
+
+    def finish(self) -> str:
+        """Return U+FFFD for a character left unfinished, or nothing."""
+        return self._decoder.decode(b"", final=True)
+
+
+def _character_backend(tokens: list[str], *, byte_fallback: bool) -> tokenizers.Tokenizer:
+    """One token a character: a BPE without merges, which is what knows how to fall back to bytes."""
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=byte_fallback))
+    backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    if END in vocabulary:
+        backend.add_special_tokens([END])
+    return backend
+
+
+def _kind_of(description: dict[str, object]) -> TokenizerKind:
+    """Tell from a tokenizer.json which of our three kinds it is."""
+    model, decoder = description["model"], description["decoder"]
+    assert isinstance(model, dict)
+    assert isinstance(decoder, dict)
+    kinds: dict[tuple[object, object], TokenizerKind] = {
+        ("BPE", "Sequence"): "characters",
+        ("WordLevel", "Fuse"): "words",
+        ("BPE", "ByteLevel"): "bpe",
+    }
+    found = model["type"], decoder["type"]
+    if found not in kinds:
+        raise TextError(
+            f"rnn-edge reads tokenizers of characters, words and byte-level BPE; "
+            f"this one has a {found[0]} model with a {found[1]} decoder"
+        )
+    return kinds[found]
+
+
+def _bytes_of_tokens(backend: tokenizers.Tokenizer, kind: TokenizerKind) -> Iterator[bytes]:
+    """Yield what each token stands for, in order of ids; the end token stands for nothing."""
+    to_byte = _byte_alphabet() if kind == "bpe" else {}
+    spelled = {_byte_token(value): bytes([value]) for value in range(256)} if kind == "characters" else {}
+    for index in range(backend.get_vocab_size()):
+        token = backend.id_to_token(index)
+        if token is None:
+            raise TextError(f"the vocabulary has no token {index}: ids must run from 0 without gaps")
+        if token == END:
+            yield b""
+        elif kind == "bpe":
+            yield bytes(to_byte[character] for character in token)
+        else:
+            yield spelled.get(token) or token.encode()
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Return which byte each character of byte-level BPE stands for (Radford et al. 2019, `bytes_to_unicode`)."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [value for value in range(256) if value not in printable]
+    return {chr(value): value for value in printable} | {
+        chr(256 + index): value for index, value in enumerate(others)
+    }
+
+
+def _byte_token(value: int) -> str:
+    return f"<0x{value:02X}>"
+
+
+def _check_unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise TextError(
+            f"the text is not valid Unicode: {error.reason} at character {error.start + 1}; "
+            "read it as UTF-8, or replace what cannot be read"
+        ) from error
+    return text
+
+
+def _require(condition: bool, problem: str) -> None:
+    if not condition:
+        raise TextError(problem)
