@@ -1,7 +1,7 @@
 """The directory an export leaves and every runtime reads: manifest.json, tokenizer.json, golden.json and the graphs.
 
-Its format is a contract (docs/bundle-format.md). Reading one executes nothing, follows no path out of the directory, and
-checks every size and hash before a byte is parsed.
+Its format is a contract (docs/bundle-format.md). Reading one executes nothing, follows no path out of the directory,
+and checks every size and hash before a byte is parsed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,17 @@ from rnn_edge.files import replace_directory
 from rnn_edge.spec import ModelSpec
 from rnn_edge.text import Tokenizer
 
-__all__ = ["FORMAT", "GOLDEN", "GRAPH", "MANIFEST", "TOKENIZER", "Bundle", "Graph", "Manifest", "Port"]
+__all__ = [
+    "FORMAT",
+    "GOLDEN",
+    "GRAPH",
+    "MANIFEST",
+    "TOKENIZER",
+    "Bundle",
+    "Graph",
+    "Manifest",
+    "Port",
+]
 
 FORMAT = 1
 MANIFEST, TOKENIZER, GOLDEN, GRAPH = "manifest.json", "tokenizer.json", "golden.json", "model.onnx"
@@ -151,9 +161,7 @@ class Bundle:
                 text = json.dumps(manifest.to_dict(files), indent=1, ensure_ascii=False)
                 (part / MANIFEST).write_text(text + "\n", encoding="utf-8", newline="\n")
         except OSError as error:
-            raise BundleError(
-                f"cannot write {path}: {error.strerror or error}; nothing there was changed"
-            ) from error
+            raise BundleError(f"cannot write {path}: {error.strerror or error}; nothing there was changed") from error
         return path
 
 
@@ -172,9 +180,7 @@ def check_destination(path: Path) -> None:
 def _read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         found = "a file" if path.exists() else "nothing there"
-        raise BundleError(
-            f"{path} is not a bundle: wanted the directory that rnn-edge export writes, found {found}"
-        )
+        raise BundleError(f"{path} is not a bundle: wanted the directory that rnn-edge export writes, found {found}")
     try:
         with (path / MANIFEST).open("rb") as file:
             content = file.read(_MOST_MANIFEST_BYTES + 1)
@@ -201,7 +207,10 @@ def _read_file(directory: Path, name: str, entry: Mapping[str, Any]) -> bytes:
     plain = PurePosixPath(name).name == name and "\\" not in name and name not in ("", ".", "..")
     _require(plain, f"its manifest names {name!r}, which is not a plain file name of the bundle")
     path = directory / name
-    _require(path.is_file() and not path.is_symlink(), f"{name} is missing: copy or export the bundle again")
+    _require(
+        path.is_file() and not path.is_symlink(),
+        f"{name} is missing: copy or export the bundle again",
+    )
     size = path.stat().st_size
     _require(
         size == entry["bytes"] and size <= _MOST_FILE_BYTES,

@@ -37,11 +37,11 @@ def replace_directory(path: Path) -> Iterator[Path]:
             _flush(file)
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-            path.replace(old)  # onto an empty directory, which a rename may do
+            path.replace(old / path.name)
             try:
                 part.replace(path)
             except BaseException:
-                old.replace(path)
+                (old / path.name).replace(path)
                 raise
             shutil.rmtree(old)
         else:

@@ -1,6 +1,7 @@
 """What a network is, as plain data: enough to rebuild it, in PyTorch or as a graph.
 
-A spec travels unchanged from checkpoint to bundle to device. It knows sizes and choices; it must not know weights, text or files.
+A spec travels unchanged from checkpoint to bundle to device. It knows sizes and choices; it must not know weights,
+text or files.
 """
 
 from __future__ import annotations
@@ -74,11 +75,8 @@ class ModelSpec:
             problems.append(f"nonlinearity {self.nonlinearity!r} is for the elman cell only")
         if self.proj_size and self.cell != "lstm":
             problems.append("proj_size is for the lstm cell only")
-        if self.proj_size and type(self.proj_size) is type(self.hidden_size) is int:
-            if self.proj_size >= self.hidden_size:
-                problems.append(
-                    f"proj_size {self.proj_size} must be smaller than hidden_size {self.hidden_size}"
-                )
+        if type(self.proj_size) is type(self.hidden_size) is int and self.proj_size >= self.hidden_size > 0:
+            problems.append(f"proj_size {self.proj_size} must be smaller than hidden_size {self.hidden_size}")
         return problems
 
     @property
@@ -110,9 +108,7 @@ class ModelSpec:
         fields = dataclasses.fields(cls)
         unknown = sorted(str(name) for name in values.keys() - {field.name for field in fields})
         missing = sorted(
-            field.name
-            for field in fields
-            if field.default is dataclasses.MISSING and field.name not in values
+            field.name for field in fields if field.default is dataclasses.MISSING and field.name not in values
         )
         if unknown or missing:
             raise SpecError(

@@ -1,8 +1,8 @@
 """Text to token ids and back: characters, words or byte-level BPE, all in one tokenizer.json.
 
-This is a thin layer over Hugging Face `tokenizers`. It adds what that library leaves open: every token's exact bytes, so
-that text can be streamed without ever printing half a character; a refusal instead of silently dropped characters; and
-where a text that is still being typed may change its tokens. It knows nothing of networks.
+This is a thin layer over Hugging Face `tokenizers`. It adds what that library leaves open: every token's exact bytes,
+so that text can be streamed without ever printing half a character; a refusal instead of silently dropped characters;
+and where a text that is still being typed may change its tokens. It knows nothing of networks.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ TokenizerKind = Literal["characters", "words", "bpe"]
 END = "</s>"  # ends a text, and stands before the first token of the next one
 UNKNOWN = "<unk>"  # a word outside the vocabulary; words only
 
-# A word, number or run of signs with the blank before it, or a run of white space. As in GPT-2 (Radford et al. 2019), less
-# its English contractions: without them, typing on can only ever change the last piece.
+# A word, number or run of signs with the blank before it, or a run of white space. As in GPT-2 (Radford et al. 2019),
+# less its English contractions: without them, typing on can only ever change the last piece.
 _PIECE = r" ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
@@ -45,9 +45,7 @@ class Tokenizer:
         }
 
     @classmethod
-    def train(
-        cls, kind: TokenizerKind, texts: Iterable[str], *, vocab_size: int | None = None
-    ) -> Tokenizer:
+    def train(cls, kind: TokenizerKind, texts: Iterable[str], *, vocab_size: int | None = None) -> Tokenizer:
         """Learn a vocabulary of at most `vocab_size` tokens from texts.
 
         characters  every character seen, and 256 bytes that spell all others; `vocab_size` drops the rarest
@@ -110,7 +108,10 @@ class Tokenizer:
         backend.train_from_iterator(
             texts,
             trainers.BpeTrainer(
-                vocab_size=size, special_tokens=[END], initial_alphabet=alphabet, show_progress=False
+                vocab_size=size,
+                special_tokens=[END],
+                initial_alphabet=alphabet,
+                show_progress=False,
             ),
         )
         return cls(backend, "bpe")
@@ -147,16 +148,17 @@ class Tokenizer:
         """Return the text of token ids; the end token is empty, and broken UTF-8 becomes U+FFFD."""
         return b"".join(self.token_bytes[token] for token in ids).decode("utf-8", "replace")
 
-    def split_typing(self, text: str) -> tuple[str, str]:
-        """Cut a text that is still being typed into what is settled and what may yet change its tokens.
+    def encode_typing(self, text: str) -> tuple[list[int], str]:
+        """Return the tokens of a text that is still being typed, and its pending last word or run of blanks.
 
-        Whatever is typed next, the tokens of the first part stay; the second part is the last word or run of blanks.
+        Whatever is typed next, these tokens stay; the pending part has none yet, since it may go on.
         """
-        _check_unicode(text)
         if self.kind == "characters" or not text:
-            return text, ""
-        (start, _) = self._backend.pre_tokenizer.pre_tokenize_str(text)[-1][1]
-        return text[:start], text[start:]
+            return self.encode(text), ""
+        encoding = self._backend.encode(_check_unicode(text), add_special_tokens=False)
+        last = encoding.word_ids[-1]
+        (start, _) = encoding.word_to_chars(last)
+        return encoding.ids[: encoding.word_ids.index(last)], text[start:]
 
     def stream(self) -> TextStream:
         """Return a decoder that takes tokens one at a time."""
@@ -228,9 +230,7 @@ def _byte_alphabet() -> dict[str, int]:
     """Return which byte each character of byte-level BPE stands for (Radford et al. 2019, `bytes_to_unicode`)."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [value for value in range(256) if value not in printable]
-    return {chr(value): value for value in printable} | {
-        chr(256 + index): value for index, value in enumerate(others)
-    }
+    return {chr(value): value for value in printable} | {chr(256 + index): value for index, value in enumerate(others)}
 
 
 def _byte_token(value: int) -> str:

@@ -23,9 +23,7 @@ class LanguageModel(nn.Module):
         self.embedding = nn.Embedding(spec.vocab_size, spec.embedding_size)
         self.stack = Stack(spec)
         self.dropout = nn.Dropout(spec.dropout)
-        self.bridge: nn.Module = nn.Identity()
-        if spec.has_bridge:
-            self.bridge = nn.Linear(spec.output_size, spec.embedding_size, bias=False)
+        self.bridge = nn.Linear(spec.output_size, spec.embedding_size, bias=False) if spec.has_bridge else None
         width = spec.embedding_size if spec.tied else spec.output_size
         self.output = nn.Linear(width, spec.vocab_size)
         if spec.tied:
@@ -45,5 +43,8 @@ class LanguageModel(nn.Module):
         """
         x = self.dropout(self.embedding(tokens))  # (batch, time, embedding)
         y, state = self.stack(x, state)  # (batch, time, output)
-        logits: Tensor = self.output(self.bridge(self.dropout(y)))  # (batch, time, vocab)
+        y = self.dropout(y)
+        if self.bridge is not None:
+            y = self.bridge(y)  # (batch, time, embedding)
+        logits: Tensor = self.output(y)  # (batch, time, vocab)
         return logits, state

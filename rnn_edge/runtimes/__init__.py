@@ -1,1 +1,8 @@
-"""Run bundles with numpy and ONNX Runtime alone: no PyTorch, no onnx."""
+"""Run bundles with numpy, onnxruntime and tokenizers alone: no PyTorch, no onnx."""
+
+from rnn_edge.runtimes.language_model import Completion, LanguageModel, Score, Session
+from rnn_edge.runtimes.load import load
+from rnn_edge.runtimes.options import GenerateOptions
+from rnn_edge.runtimes.step_graph import StepGraph
+
+__all__ = ["Completion", "GenerateOptions", "LanguageModel", "Score", "Session", "StepGraph", "load"]

@@ -1,0 +1,51 @@
+"""Training of language models: text files in, the best model.pt out, and a run that survives interruption.
+
+Importing this loads no PyTorch: each name is fetched when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from rnn_edge.training.options import TrainOptions
+from rnn_edge.training.report import Finished, Progress
+
+if TYPE_CHECKING:
+    from rnn_edge.training.data import Corpus as Corpus
+    from rnn_edge.training.data import read_corpus as read_corpus
+    from rnn_edge.training.evaluation import Evaluation as Evaluation
+    from rnn_edge.training.evaluation import evaluate as evaluate
+    from rnn_edge.training.loop import check_output as check_output
+    from rnn_edge.training.loop import train as train
+
+__all__ = [
+    "Corpus",
+    "Evaluation",
+    "Finished",
+    "Progress",
+    "TrainOptions",
+    "check_output",
+    "evaluate",
+    "read_corpus",
+    "train",
+]
+
+_HOMES = {
+    "Corpus": "rnn_edge.training.data",
+    "read_corpus": "rnn_edge.training.data",
+    "Evaluation": "rnn_edge.training.evaluation",
+    "evaluate": "rnn_edge.training.evaluation",
+    "check_output": "rnn_edge.training.loop",
+    "train": "rnn_edge.training.loop",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

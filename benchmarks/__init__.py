@@ -1,0 +1,1 @@
+"""Every number in README and docs comes from a script here."""

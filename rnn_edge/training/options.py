@@ -1,0 +1,97 @@
+"""How to train, as plain data: every choice that is not the network's, with its reason beside it.
+
+It knows numbers and words; it must not know text, tensors or files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from rnn_edge.errors import TrainingError
+
+__all__ = ["Schedule", "TrainOptions"]
+
+Schedule = Literal["cosine", "constant"]
+
+_LARGEST_COUNT = 2**31 - 1
+_LARGEST_SEED = 2**63 - 1  # what torch takes
+_MOST_THREADS = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Everything that decides the course of a run, apart from the network, the tokenizer and the corpus."""
+
+    epochs: int = 10  # a small network on a small text has learnt what it can by then
+    max_minutes: float | None = None  # stop by then; the learning rate still reaches its end
+    batch_size: int = 32  # contiguous streams read side by side: enough to keep two cores busy
+    bptt: int = 64  # tokens that an error travels back: longer costs memory and gains little
+    learning_rate: float = 3e-3  # the highest; recurrent networks of this size bear it with clipping
+    weight_decay: float = 0.01  # of matrices; biases are left alone
+    clip_norm: float = 1.0  # a rare steep gradient must not throw the weights away
+    warmup: float = 0.02  # share of the run in which the learning rate rises, while Adam's averages fill
+    schedule: Schedule = "cosine"  # falls to zero, which is worth several percent of perplexity
+    eval_interval: int = 100  # steps between looks at the held-out text; a kill loses at most this
+    patience: int = 10  # looks without improvement before the run stops early
+    seed: int = 0  # of the first weights and of dropout
+    threads: int | None = None  # none leaves it to PyTorch
+
+    def __post_init__(self) -> None:
+        problems = [*self._wrong_counts(), *self._wrong_numbers()]
+        if self.schedule not in get_args(Schedule):
+            words = ", ".join(get_args(Schedule))
+            problems.append(f"schedule must be one of {words}, got {self.schedule!r}")
+        if problems:
+            raise TrainingError("training cannot start: " + "; ".join(problems))
+
+    def _wrong_counts(self) -> list[str]:
+        ranges = {
+            "epochs": (1, _LARGEST_COUNT),
+            "batch_size": (1, _LARGEST_COUNT),
+            "bptt": (1, _LARGEST_COUNT),
+            "eval_interval": (1, _LARGEST_COUNT),
+            "patience": (1, _LARGEST_COUNT),
+            "seed": (0, _LARGEST_SEED),
+            "threads": (1, _MOST_THREADS),
+        }
+        problems = []
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if name == "threads" and value is None:
+                continue
+            if type(value) is not int or not low <= value <= high:
+                problems.append(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+        return problems
+
+    def _wrong_numbers(self) -> list[str]:
+        problems = [
+            f"{name} must be a number above 0, got {getattr(self, name)!r}"
+            for name in ("max_minutes", "learning_rate", "clip_norm")
+            if not (name == "max_minutes" and self.max_minutes is None)
+            and not (_is_number(getattr(self, name)) and getattr(self, name) > 0)
+        ]
+        if not _is_number(self.weight_decay) or self.weight_decay < 0:
+            problems.append(f"weight_decay must be a number from 0, got {self.weight_decay!r}")
+        if not _is_number(self.warmup) or not 0 <= self.warmup < 1:
+            problems.append(f"warmup must be a share from 0 to below 1, got {self.warmup!r}")
+        return problems
+
+    def learning_rate_at(self, share: float) -> float:
+        """Return the learning rate when this share of the run, from 0 to 1, lies behind."""
+        rate = self.learning_rate
+        if share < self.warmup:
+            return rate * share / self.warmup
+        if self.schedule == "constant":
+            return rate
+        return rate * (1 + math.cos(math.pi * (share - self.warmup) / (1 - self.warmup))) / 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for a checkpoint or JSON."""
+        return dataclasses.asdict(self)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]

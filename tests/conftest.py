@@ -1,0 +1,18 @@
+"""What all tests share: one thread, and small networks that are ready to use."""
+
+from __future__ import annotations
+
+import pytest
+
+try:
+    import torch
+except ImportError:  # the runtime's tests need no PyTorch
+    collect_ignore = ["modules", "training", "exporters"]
+else:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _in_empty_directory(tmp_path, monkeypatch):
+    """Keep every test out of the checkout."""
+    monkeypatch.chdir(tmp_path)

@@ -1,0 +1,176 @@
+"""An export leaves a bundle that says what PyTorch says, or nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import shared, tiny_bundle, tiny_checkpoint
+
+import rnn_edge
+from rnn_edge.bundle import Bundle
+from rnn_edge.errors import BundleError, CheckpointError, ExportError
+from rnn_edge.exporters import export, verify
+from rnn_edge.modules import Checkpoint, LanguageModel, save_checkpoint
+from rnn_edge.runtimes.step_graph import StepGraph
+from rnn_edge.spec import ModelSpec
+from rnn_edge.text import Tokenizer
+
+PT, RNN = Path("model.pt"), Path("model.rnn")
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Checkpoint:
+    checkpoint = tiny_checkpoint()
+    save_checkpoint(checkpoint, PT)
+    return checkpoint
+
+
+def test_the_bundle_holds_what_the_checkpoint_held(checkpoint):
+    exported = export(PT, RNN)
+    bundle = Bundle.read(RNN)
+    assert bundle.manifest.spec == checkpoint.model.spec
+    assert bundle.tokenizer.to_json() == checkpoint.tokenizer.to_json()
+    assert bundle.manifest.parity["passed"]
+    assert bundle.manifest.parity["max_error"] == exported.parity.max_error <= 1e-5
+    assert exported.bytes == sum(map(len, bundle.files.values()))
+
+
+def test_exporting_twice_gives_the_same_bytes(checkpoint):
+    export(PT, RNN)
+    first = {path.name: path.read_bytes() for path in RNN.iterdir()}
+    export(PT, RNN)
+    assert {path.name: path.read_bytes() for path in RNN.iterdir()} == first
+    assert sorted(first) == ["golden.json", "manifest.json", "model.onnx", "tokenizer.json"]
+
+
+def test_an_export_that_disagrees_leaves_nothing_behind(checkpoint):
+    with pytest.raises(ExportError, match="disagrees with PyTorch by more than 1e-12"):
+        export(PT, RNN, atol=1e-12)
+    assert [path.name for path in Path().iterdir()] == ["model.pt"]
+
+
+def test_an_export_that_fails_keeps_the_bundle_before_it(checkpoint):
+    export(PT, RNN)
+    with pytest.raises(ExportError):
+        export(PT, RNN, atol=1e-12)
+    Bundle.read(RNN)
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, OSError])
+def test_an_interrupted_export_leaves_nothing_behind(checkpoint, monkeypatch, interruption):
+    def interrupt(*_: object, **__: object) -> None:
+        raise interruption
+
+    monkeypatch.setattr(Path, "write_text", interrupt)  # the manifest comes last
+    with pytest.raises((KeyboardInterrupt, BundleError)):
+        export(PT, RNN)
+    assert [path.name for path in Path().iterdir()] == ["model.pt"]
+
+
+def test_a_damaged_checkpoint_leaves_nothing_behind():
+    PT.write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError):
+        export(PT, RNN)
+    assert not RNN.exists()
+
+
+@pytest.mark.parametrize("atol", [0, -1, float("nan"), float("inf")])
+def test_an_absurd_tolerance_is_refused(checkpoint, atol):
+    with pytest.raises(ExportError, match="atol must be a positive number"):
+        export(PT, RNN, atol=atol)
+
+
+def test_the_public_name_takes_plain_strings(checkpoint):
+    assert rnn_edge.export("model.pt", "model.rnn").path == RNN
+
+
+def test_verify_agrees_with_the_export(checkpoint):
+    exported = export(PT, RNN)
+    assert verify(PT, RNN) == exported.parity
+
+
+def test_verify_tells_other_weights(checkpoint):
+    export(PT, RNN)
+    with torch.no_grad():
+        checkpoint.model.output.bias[3] += 0.01
+    save_checkpoint(checkpoint, PT)
+    parity = verify(PT, RNN)
+    assert not parity.passed
+    assert parity.max_error == pytest.approx(0.01, rel=1e-3)
+
+
+def test_verify_tells_another_network_and_another_vocabulary(checkpoint):
+    tiny_bundle(RNN, hidden_size=8)
+    with pytest.raises(ExportError, match="was not exported from"):
+        verify(PT, RNN)
+    other = Tokenizer.train("characters", ["the cat sat on the mat, the end of it?"])
+    assert other.vocab_size == checkpoint.tokenizer.vocab_size
+    export(Checkpoint(checkpoint.model, other), RNN)
+    with pytest.raises(ExportError, match="their vocabularies differ"):
+        verify(PT, RNN)
+
+
+def test_the_golden_file_is_what_the_graph_gives():
+    """As an app in another language would check it: from golden.json and the graph alone."""
+    bundle = tiny_bundle(RNN, num_layers=2)
+    golden, graph = json.loads((RNN / "golden.json").read_text()), StepGraph.from_bundle(bundle)
+    for case in golden["cases"]:
+        logits, state = graph.step(np.array([case["tokens"]]), graph.start(1))
+        found = logits[0, case["best_tokens"]]
+        assert np.abs(found - case["best_logits"]).max() < golden["tolerance"]
+        assert int(logits[0].argmax()) == case["greedy"][0]
+        for part, expected in zip(state, case["states"], strict=True):
+            assert list(part.shape) == expected["shape"]
+            begin = part[-1, 0, : len(expected["last_layer_begins"])]
+            assert np.abs(begin - expected["last_layer_begins"]).max() < golden["tolerance"]
+
+
+def test_a_ten_megabyte_model_exports_in_under_two_seconds():
+    tokenizer = Tokenizer.train("bpe", ["a"])
+    spec = ModelSpec(vocab_size=tokenizer.vocab_size, embedding_size=256, hidden_size=700)
+    model = LanguageModel(spec).eval()
+    assert sum(each.numel() for each in model.parameters()) * 4 > 10e6
+    started = time.process_time()  # of this process alone, whatever else the machine does
+    export(Checkpoint(model, tokenizer), RNN)
+    assert time.process_time() - started < 2
+
+
+def test_a_published_character_model_gives_its_recorded_numbers():
+    """ml5's CharRNN of Darwin: TensorFlow weights in our LanguageModel, exported, against what ml5's own code recorded."""
+    weights = np.load(shared("models/ml5_charrnn/darwin/torch_order.npz"))
+    recorded = np.load(shared("models/ml5_charrnn/darwin/golden.npz"))
+    golden = json.loads(shared("models/ml5_charrnn/darwin/golden.json").read_text())
+    vocabulary = sorted(golden["vocab"], key=golden["vocab"].__getitem__)
+    model = LanguageModel(ModelSpec(vocab_size=100, embedding_size=128, hidden_size=128, num_layers=2)).eval()
+    tensors = {name: torch.from_numpy(weights[name]) for name in weights}
+    model.load_state_dict({
+        "embedding.weight": tensors.pop("embedding"),
+        "output.weight": tensors.pop("softmax_w").T,
+        "output.bias": tensors.pop("softmax_b"),
+        **{f"stack.rnn.{name}": tensor for name, tensor in tensors.items()},
+    })  # fmt: skip
+    tokenizer = Tokenizer.characters(_padded(vocabulary, 100))
+    export(Checkpoint(model, tokenizer), RNN)
+    loaded = rnn_edge.load(RNN)
+    graph = StepGraph.from_bundle(Bundle.read(RNN))
+    for index, case in enumerate(golden["cases"]):
+        assert tokenizer.encode(case["seed"]) == case["ids"]
+        state = graph.start(1)
+        for position, token in enumerate(case["ids"] + case["greedy_ids"][:-1]):
+            logits, state = graph.step(np.array([[token]]), state)
+            if position < len(case["ids"]):
+                np.testing.assert_allclose(logits[0], recorded[f"{index}.logits"][position], atol=1e-4)
+        for part, name in zip(state, ("final_h", "final_c"), strict=True):
+            np.testing.assert_allclose(part[:, 0], recorded[f"{index}.{name}"], rtol=1e-4, atol=1e-4)
+        options = rnn_edge.GenerateOptions(max_new_tokens=len(case["greedy_ids"]))
+        assert loaded.complete(case["seed"], options)[0].text == case["greedy_text"]
+
+
+def _padded(vocabulary: list[str], size: int) -> list[str]:
+    """Fill a vocabulary up to the network's size with characters that occur in no text."""
+    return vocabulary + [chr(0xE000 + index) for index in range(size - len(vocabulary))]

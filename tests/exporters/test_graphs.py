@@ -1,0 +1,143 @@
+"""The step graph: valid ONNX for every cell and opset, the same bytes each time, each weight once, and its contract."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from helpers import tiny_checkpoint
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rnn_edge.errors import ExportError
+from rnn_edge.exporters.graphs import NEWEST_OPSET, OLDEST_OPSET, describe_graph, step_graph
+from rnn_edge.runtimes.step_graph import StepGraph
+
+CELLS = {
+    "elman": {"cell": "elman"},
+    "elman-relu": {"cell": "elman", "nonlinearity": "relu"},
+    "gru": {"cell": "gru", "num_layers": 2},
+    "lstm": {"cell": "lstm", "num_layers": 2},
+    "lstm-projected": {"cell": "lstm", "proj_size": 5, "tied": True},
+}
+every_cell = pytest.mark.parametrize("name", CELLS)
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections")  # torch says that it is slow
+
+
+def model(name: str, **changes):
+    return tiny_checkpoint(**{**CELLS[name], **changes}).model
+
+
+def opened(graph: onnx.ModelProto) -> StepGraph:
+    return StepGraph(graph.SerializeToString(), describe_graph(graph, "x").inputs[1:])
+
+
+GRAPHS = {}
+
+
+def running(name: str) -> StepGraph:
+    if name not in GRAPHS:
+        GRAPHS[name] = opened(step_graph(model(name)))
+    return GRAPHS[name]
+
+
+@every_cell
+@pytest.mark.parametrize("opset", range(OLDEST_OPSET, NEWEST_OPSET + 1))
+def test_every_opset_gives_a_valid_graph_with_the_same_numbers(name, opset):
+    network = model(name)
+    graph = step_graph(network, opset=opset)
+    onnx.checker.check_model(graph, full_check=True)
+    assert graph.opset_import[0].version == opset
+    tokens = np.array([[1, 2, 3]])
+    found, expected = opened(graph), opened(step_graph(network))
+    assert np.array_equal(found.step(tokens, found.start(1))[0], expected.step(tokens, expected.start(1))[0])
+
+
+@pytest.mark.parametrize("opset", [0, 16, 27])
+def test_other_opsets_are_refused(opset):
+    with pytest.raises(ExportError, match="opset must be from 17 to 26"):
+        step_graph(model("gru"), opset=opset)
+
+
+@every_cell
+def test_the_same_model_gives_the_same_bytes(name):
+    network = model(name)
+    first, second = (step_graph(network).SerializeToString(deterministic=True) for _ in range(2))
+    assert first == second
+
+
+@every_cell
+def test_the_contract_of_names_and_shapes(name):
+    network = model(name)
+    graph, spec = describe_graph(step_graph(network), "model.onnx"), network.spec
+    states = [(key, "float32", (spec.num_layers, "batch", size)) for key, size in spec.state_sizes.items()]
+    assert [(port.name, port.dtype, port.shape) for port in graph.inputs] == [
+        ("tokens", "int64", ("batch", "time")), *states
+    ]  # fmt: skip
+    assert [(port.name, port.dtype, port.shape) for port in graph.outputs] == [
+        ("logits", "float32", ("batch", spec.vocab_size)), *((f"next_{key}", *rest) for key, *rest in states)
+    ]  # fmt: skip
+
+
+def test_tied_weights_are_stored_once():
+    """Of all tensors, only the embedding has as many numbers as the vocabulary times its width."""
+    tied = tiny_checkpoint(tied=True).model
+    size = tied.spec.vocab_size * 12
+    large = [each.name for each in step_graph(tied).graph.initializer if np.prod(each.dims) == size]
+    assert large == ["embedding"]
+
+
+def test_no_name_hides_another():
+    """ONNX forbids a subgraph to use a name of the graph around it again."""
+    graph = step_graph(model("lstm")).graph
+    names = [each.name for each in graph.input] + [each.name for each in graph.initializer]
+    names += [output for node in graph.node for output in node.output]
+    bodies = [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
+    assert len(bodies) == 2
+    for body in bodies:
+        inner = [each.name for each in body.input] + [output for node in body.node for output in node.output]
+        assert len({*names, *inner}) == len(names) + len(inner)
+
+
+@every_cell
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_every_way_of_reading_gives_the_same_bits(name, data):
+    """Alone, in a batch, padded, idle in between, in pieces: not only close, but equal."""
+    graph, random = running(name), np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    lengths = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=5))
+    rows = [random.integers(0, 270, length) for length in lengths]
+    state = tuple(random.uniform(-1, 1, part.shape).astype(np.float32) for part in graph.start(len(rows)))
+    alone = [graph.step(row[None], _row(state, index)) for index, row in enumerate(rows)]
+
+    padded = np.full((len(rows), max(lengths) + 2), -1)
+    for index, row in enumerate(rows):
+        gaps = np.sort(random.choice(padded.shape[1], len(row), replace=False))
+        padded[index, gaps] = row
+    cut = data.draw(st.integers(1, padded.shape[1] - 1))
+    _, between = graph.step(np.ascontiguousarray(padded[:, :cut]), state)
+    logits, after = graph.step(np.ascontiguousarray(padded[:, cut:]), between)
+    for index, (expected, expected_state) in enumerate(alone):
+        assert np.array_equal(logits[index : index + 1], expected)
+        assert all(map(np.array_equal, _row(after, index), expected_state))
+
+
+@every_cell
+def test_an_idle_row_keeps_its_state_and_its_logits(name):
+    graph = running(name)
+    logits, state = graph.step(np.array([[3, 4], [5, 6]]), graph.start(2))
+    again, after = graph.step(np.array([[-1, -1], [7, 8]]), state)
+    assert np.array_equal(again[0], logits[0])
+    assert all(np.array_equal(new[:, 0], old[:, 0]) for new, old in zip(after, state, strict=True))
+    assert not np.array_equal(after[0][:, 1], state[0][:, 1])
+
+
+def test_the_state_that_went_in_is_left_alone():
+    graph = running("lstm")
+    state = graph.start(2)
+    graph.step(np.array([[3], [4]]), state)
+    assert not any(part.any() for part in state)
+
+
+def _row(state, index):
+    return tuple(np.ascontiguousarray(part[:, index : index + 1]) for part in state)

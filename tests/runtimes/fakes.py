@@ -1,0 +1,131 @@
+"""A network that remembers everything it reads, and whose scores are any function of that: so its answers can be known.
+
+A fake without memory could not tell whether the decoder mixes up its rows.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+
+from rnn_edge.runtimes.arrays import Floats, Ids, State
+
+History = tuple[int, ...]
+Scores = Callable[[History], Sequence[float]]
+
+
+class RememberingModel:
+    """Its state is the number of a history in a list, twice: as `h`, and negated as `c`, so that both must be moved.
+
+    It refuses what the seam forbids: padding on the right, foreign ids, states torn apart. What it returns is
+    read-only, so writing into a state fails.
+    """
+
+    def __init__(self, scores: Scores) -> None:
+        self._scores = scores
+        self._histories: list[History] = [()]
+        self._numbers = {(): 0}
+        self._lock = threading.Lock()
+        self.vocab_size = len(scores(()))
+        self.steps = 0
+        self.tokens_read = 0
+
+    def start(self, batch: int) -> State:
+        return self._state([()] * batch)
+
+    def step(self, tokens: Ids, state: State) -> tuple[Floats, State]:
+        assert tokens.dtype == np.int64
+        assert tokens.ndim == 2
+        assert tokens.shape[1] > 0
+        assert tokens.flags.c_contiguous
+        assert ((tokens >= -1) & (tokens < self.vocab_size)).all()
+        histories = [
+            history + _without_padding(row) for history, row in zip(self._read(state), tokens.tolist(), strict=True)
+        ]
+        self.steps += 1
+        self.tokens_read += int((tokens >= 0).sum())
+        logits = np.array([self._scores(history) for history in histories], dtype=np.float32)
+        logits.flags.writeable = False
+        return logits, self._state(histories)
+
+    def histories(self, state: State) -> list[History]:
+        """Return what was read to get to a state."""
+        return self._read(state)
+
+    def _state(self, histories: Sequence[History]) -> State:
+        with self._lock:
+            for history in histories:
+                if history not in self._numbers:
+                    self._numbers[history] = len(self._histories)
+                    self._histories.append(history)
+            h = np.array([[[self._numbers[history]] for history in histories]], dtype=np.float32)
+        h = h.reshape(1, len(histories), 1)
+        parts = h, np.concatenate([-h, -h], axis=2)
+        for part in parts:
+            part.flags.writeable = False
+        return parts
+
+    def _read(self, state: State) -> list[History]:
+        h, c = state
+        assert h.dtype == c.dtype == np.float32
+        assert h.shape[2:] == (1,)
+        assert c.shape[2:] == (2,)
+        assert np.array_equal(np.concatenate([-h, -h], axis=2), c)
+        return [self._histories[int(number)] for number in h[0, :, 0]]
+
+
+def _without_padding(row: list[int]) -> History:
+    tokens = tuple(token for token in row if token != -1)
+    assert row == [-1] * (len(row) - len(tokens)) + list(tokens), "pad on the left"
+    return tokens
+
+
+def random_scores(vocab_size: int, seed: int) -> Scores:
+    """Return scores that differ for every history, the same for the same seed."""
+
+    @lru_cache(maxsize=None)
+    def scores(history: History) -> list[float]:
+        generator = np.random.default_rng((seed, *(token + 1 for token in history)))
+        return generator.normal(scale=2.0, size=vocab_size).astype(np.float32).tolist()
+
+    return scores
+
+
+def scores_after(vocab_size: int, following: Mapping[History, Mapping[int, float]]) -> Scores:
+    """Return scores by hand: the probabilities of what follows the longest known end of a history.
+
+    What is left of probability is shared by all other tokens.
+    """
+
+    def scores(history: History) -> list[float]:
+        ends = (history[first:] for first in range(len(history) + 1))
+        given = next((following[end] for end in ends if end in following), {})
+        left = (1 - sum(given.values())) / max(1, vocab_size - len(given))
+        return [float(np.log(max(given.get(token, left), 1e-30))) for token in range(vocab_size)]
+
+    return scores
+
+
+def log_prob(scores: Scores, tokens: Sequence[int], before: Sequence[int] = ()) -> float:
+    """Return the log-prob of tokens after others, the long way round."""
+    total = 0.0
+    history = tuple(before)
+    for token in tokens:
+        logits = np.array(scores(history), dtype=np.float64)
+        total += float(logits[token] - np.log(np.exp(logits).sum()))
+        history = (*history, token)
+    return total
+
+
+def all_paths(vocab_size: int, length: int, *, end_id: int | None = None) -> list[History]:
+    """Return every path of a tree: `length` tokens, or fewer with the end token last."""
+    return [
+        path
+        for size in range(1, length + 1)
+        for path in product(range(vocab_size), repeat=size)
+        if end_id not in path[:-1] and (size == length or path[-1] == end_id)
+    ]

@@ -1,0 +1,173 @@
+"""The command line: what it prints and where, its exit codes, and one sentence for everything a user can put right."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from helpers import tiny_bundle, tiny_checkpoint
+
+from rnn_edge.cli import main
+
+COMMANDS = ("train", "export", "verify", "run", "info")
+
+
+def call(*arguments: str, text: str | bytes = "") -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], input=text)
+
+
+def refused(*arguments: str, text: str | bytes = "") -> str:
+    """Call a command that must fail with one sentence, and return it."""
+    result = call(*arguments, text=text)
+    assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert result.stderr.startswith("Error: ")
+    assert len(result.stderr.strip().splitlines()) == 1
+    return result.stderr
+
+
+@pytest.fixture
+def files(tmp_path) -> None:
+    from rnn_edge.modules import save_checkpoint
+
+    tiny_bundle(Path("model.rnn"))
+    save_checkpoint(tiny_checkpoint(), Path("model.pt"))
+
+
+def test_every_command_has_help_with_an_example():
+    assert sorted(COMMANDS) == sorted(main.commands)
+    for name in COMMANDS:
+        result = call(name, "--help")
+        assert result.exit_code == 0
+        assert f"rnn-edge {name}" in result.stdout
+
+
+def test_help_and_version_load_nothing_heavy():
+    code = (
+        "import sys; from rnn_edge.cli import main; main(['--help'], standalone_mode=False);"
+        "assert not {'torch', 'onnx', 'onnxruntime', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+    assert call("--version").stdout.startswith("rnn-edge, version ")
+
+
+def test_a_wrong_option_is_a_usage_error():
+    assert call("run", "--nonsense").exit_code == 2
+    assert call("nonsense").exit_code == 2
+    assert call("export").exit_code == 2
+    assert call("run", "--beam-size", "-1", "text").exit_code == 2
+
+
+def test_export_prints_parity_and_the_bundle(files):
+    result = call("export", "model.pt", "-o", "out.rnn")
+    assert result.exit_code == 0, result.output
+    assert "token by token" in result.stdout
+    assert "parity with PyTorch: worst error" in result.stdout
+    assert "out.rnn: " in result.stdout
+    assert call("export", "model.pt").exit_code == 0  # over the bundle that is there
+    assert call("verify", "model.pt", "out.rnn").exit_code == 0
+
+
+def test_export_that_fails_parity_leaves_nothing(files):
+    assert "disagrees with PyTorch" in refused("export", "model.pt", "-o", "out.rnn", "--atol", "1e-12")
+    assert not Path("out.rnn").exists()
+
+
+def test_verify_fails_with_the_figures(files):
+    result = call("verify", "model.pt", "model.rnn", "--atol", "1e-12")
+    assert result.exit_code == 1
+    assert "DIFFERENT" in result.stdout
+    assert "disagrees with PyTorch" in result.stderr
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["export", "nowhere.pt"], "cannot read nowhere.pt"),
+    (["export", "model.rnn"], "cannot read model.rnn"),
+    (["export", "model.pt", "-o", "no/such/place"], "there is no directory"),
+    (["export", "model.pt", "--opset", "3"], "opset must be from 17 to 26"),
+    (["export", "model.pt", "--atol", "nan"], "atol must be a positive number"),
+    (["verify", "model.pt", "nowhere"], "nowhere is not a bundle"),
+    (["run", "nowhere.rnn", "text"], "nowhere.rnn is not a bundle"),
+    (["run", "model.rnn", "text", "--provider", "abacus"], "unknown provider 'abacus'"),
+    (["run", "model.rnn", "text", "--provider", "cuda"], "provider 'cuda' is not in this build"),
+    (["run", "model.rnn", "text", "--threads", "0"], "threads must be"),
+    (["run", "model.rnn", "text", "--max-new-tokens", "0"], "max_new_tokens must be"),
+    (["run", "model.rnn", "text", "--temperature", "nan"], "temperature must be"),
+    (["run", "model.rnn", "text", "--top-p", "2"], "top_p must be"),
+    (["run", "model.rnn", "text", "--top-k", "5", "--beam-size", "3"], "choose one"),
+    (["run", "model.rnn", "text", "--no-sample", "--top-k", "5"], "do_sample"),
+    (["info", "nowhere"], "cannot read nowhere"),
+])  # fmt: skip
+def test_what_cannot_be_done_is_one_sentence(files, arguments, words):
+    assert words in refused(*arguments)
+
+
+def test_run_takes_texts_from_arguments_a_file_or_standard_input(files):
+    expected = call("run", "model.rnn", "the c", "a mat").stdout
+    Path("texts").write_bytes(b"the c\r\na mat\n")
+    assert len(expected.splitlines()) == 2
+    assert call("run", "model.rnn", "--input", "texts").stdout == expected
+    assert call("run", "model.rnn", text="the c\na mat").stdout == expected
+
+
+def test_run_gives_one_json_object_a_text(files):
+    result = call("run", "model.rnn", "--num-return", "2", "--json", text="the c\n\nétonné\n")
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [each["prompt"] for each in found] == ["the c", "", "étonné"]
+    for each in found:
+        assert len(each["completions"]) == 2
+        assert set(each["completions"][0]) == {"text", "log_prob", "finish_reason"}
+        assert each["completions"][0]["log_prob"] <= 0
+
+
+def test_the_same_seed_draws_the_same(files):
+    once, again, other = (
+        call("run", "model.rnn", "the ", "--temperature", "2", "--seed", seed).stdout for seed in ("1", "1", "2")
+    )
+    assert once == again != other
+
+
+def test_invalid_utf8_names_the_line_and_keeps_what_came_before(files):
+    result = call("run", "model.rnn", text=b"the c\nb\xff\nmat\n")
+    assert result.exit_code == 1
+    assert len(result.stdout.splitlines()) == 1
+    assert "line 2 is not valid UTF-8 (byte 0xff at position 2)" in result.stderr
+
+
+def test_nothing_in_gives_nothing_out(files):
+    result = call("run", "model.rnn", text="")
+    assert (result.exit_code, result.stdout) == (0, "")
+
+
+def test_info_tells_of_a_bundle_and_a_checkpoint(files):
+    for path in ("model.rnn", "model.pt"):
+        assert "cell: lstm" in call("info", path).stdout
+        assert json.loads(call("info", path, "--json").stdout)["spec"]["hidden_size"] == 16
+
+
+def test_a_reader_that_stops_early_is_no_error(files):
+    command = f"yes 'the c' | head -2000 | {sys.executable} -m rnn_edge run model.rnn | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    assert len(done.stdout.splitlines()) == 1
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+def test_a_terminal_is_asked(files):
+    """At a terminal without texts, each line gets its suggestions, until Ctrl-D."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "rnn_edge", "run", "model.rnn"]
+    process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    os.close(theirs)
+    os.write(ours, b"the c\n\x04")
+    out, err = process.communicate(timeout=60)
+    os.close(ours)
+    assert process.returncode == 0
+    assert "Ctrl-D ends" in err
+    assert out.count("the c") == 3

@@ -1,0 +1,114 @@
+"""Rebuild the built-in model: an autocompleter for Python code that learnt from Python's own standard library.
+
+    python tools/build_builtin.py --work /tmp/builtin      # about half an hour on two cores
+    python tools/build_builtin.py --work /tmp/builtin --resume
+
+It reads the sources of the Python that runs it, so the exact model depends on that version; the one in the package was
+made with 3.11.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Ordinary modules that the model never sees: what it is judged by.
+HELD_OUT = (
+    "calendar.py",
+    "cmd.py",
+    "concurrent/futures/thread.py",
+    "configparser.py",
+    "csv.py",
+    "fractions.py",
+    "json/decoder.py",
+    "sched.py",
+    "shelve.py",
+    "textwrap.py",
+    "wave.py",
+)
+
+# Tests, other people's code, tables, generated or translated text, and jokes: not what people type.
+LEFT_OUT_DIRECTORIES = (
+    "__phello__",
+    "__pycache__",
+    "encodings",
+    "ensurepip",
+    "idlelib",
+    "lib2to3",
+    "pydoc_data",
+    "site-packages",
+    "test",
+    "tests",
+    "idle_test",
+    "turtledemo",
+)
+LEFT_OUT_FILES = (
+    "antigravity.py",
+    "_compat_pickle.py",
+    "html/entities.py",
+    "keyword.py",
+    "locale.py",
+    "sre_compile.py",  # these three only forward to others
+    "sre_constants.py",
+    "sre_parse.py",
+    "stringprep.py",
+    "this.py",
+    "token.py",
+)
+
+NETWORK = ("--tokenizer", "bpe", "--vocab-size", "1500", "--embedding-size", "128", "--hidden-size", "288")
+TRAINING = ("--dropout", "0", "--learning-rate", "0.01", "--epochs", "100", "--eval-interval", "200")
+
+
+def main() -> None:
+    """Gather the sources, train, export."""
+    options = _parse()
+    options.work.mkdir(parents=True, exist_ok=True)
+    model = options.work / "model.pt"
+    resume = ["--resume"] if options.resume else []
+    time_and_threads = ["--max-minutes", options.minutes, "--threads", options.threads]
+    _rnn_edge("train", *corpus(), *NETWORK, *TRAINING, *time_and_threads, *resume, "-o", model)
+    _rnn_edge("export", model, "-o", ROOT / "rnn_edge" / "builtin")
+
+
+def corpus() -> list[str | Path]:
+    """Return the arguments that name what to learn from and what to judge by."""
+    library = Path(sysconfig.get_path("stdlib"))
+    held_out = [library / name for name in HELD_OUT]
+    learnt = [path for path in sources(library) if path not in held_out]
+    return [*learnt, *(argument for path in held_out for argument in ("--held-out", path))]
+
+
+def sources(library: Path) -> list[Path]:
+    """Return the modules of a standard library that are written by people for people, in order of their names."""
+    found = []
+    for path in sorted(library.rglob("*.py")):
+        name = path.relative_to(library)
+        if set(name.parts) & set(LEFT_OUT_DIRECTORIES) or name.as_posix() in LEFT_OUT_FILES:
+            continue
+        if name.parts[0].startswith(("config-", "_sysconfigdata")) or not path.stat().st_size:
+            continue
+        found.append(path)
+    return found
+
+
+def _rnn_edge(*arguments: object) -> None:
+    subprocess.run([sys.executable, "-m", "rnn_edge", *map(str, arguments)], check=True, cwd=ROOT)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="directory for model.pt and its resume file")
+    parser.add_argument("--minutes", type=float, default=30, help="training time (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="processor threads (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
