@@ -65,7 +65,7 @@ def _torch_steps(model: LanguageModel, batch: int) -> Callable[[int], None]:
 
 
 def _bundle_steps(model: LanguageModel, batch: int) -> Callable[[int], None]:
-    proto = step_graph(model)
+    proto = step_graph(model).proto
     graph = StepGraph(proto.SerializeToString(), describe_graph(proto, "model.onnx").inputs[1:])
 
     def run(steps: int) -> None:

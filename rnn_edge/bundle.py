@@ -11,12 +11,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from rnn_edge.errors import BundleError, RnnEdgeError
 from rnn_edge.files import replace_directory
 from rnn_edge.spec import ModelSpec
 from rnn_edge.text import Tokenizer
+
+Precision: TypeAlias = Literal["fp32", "fp16", "int8", "int4"]
 
 __all__ = [
     "FORMAT",
@@ -62,10 +64,13 @@ class Manifest:
     """What a bundle says of itself."""
 
     spec: ModelSpec
-    precision: str
+    precision: Precision
     target: str
     graphs: Mapping[str, Graph]  # by role; a language model has one, "step"
     parity: Mapping[str, Any]  # what was compared with PyTorch at export, and the worst errors
+    quality: Mapping[str, Any] = field(default_factory=dict)  # what rounding cost, where something was rounded
+    tensors: tuple[Mapping[str, Any], ...] = ()  # what became of each: name, precision, bytes, error, reason
+    keep_float: tuple[str, ...] = ()  # matrices that were to stay float
     history: Mapping[str, Any] = field(default_factory=dict)  # how the model was trained
     versions: Mapping[str, str] = field(default_factory=dict)  # of what wrote it
 
@@ -91,6 +96,9 @@ class Manifest:
                 for name, content in sorted(files.items())
             },
             "parity": dict(self.parity),
+            "quality": dict(self.quality),
+            "tensors": [dict(tensor) for tensor in self.tensors],
+            "keep_float": list(self.keep_float),
             "history": dict(self.history),
             "versions": dict(self.versions),
         }
@@ -114,6 +122,9 @@ class Manifest:
             target=values["target"],
             graphs=graphs,
             parity=values["parity"],
+            quality=values["quality"],
+            tensors=tuple(values["tensors"]),
+            keep_float=tuple(values["keep_float"]),
             history=values["history"],
             versions=values["versions"],
         )

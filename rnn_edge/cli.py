@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import shutil
 import signal
 import sys
 import threading
@@ -14,17 +16,18 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar, get_args
 
 import click
 
+from rnn_edge.bundle import Precision
 from rnn_edge.errors import RnnEdgeError, TextError
 from rnn_edge.spec import Cell, ModelSpec, Nonlinearity
 from rnn_edge.training.options import Schedule, TrainOptions
 from rnn_edge.training.report import Finished, Progress, describe_finish, describe_progress, finish_to_dict
 
 if TYPE_CHECKING:
-    from rnn_edge.exporters import Parity
+    from rnn_edge.exporters import Parity, Quality
     from rnn_edge.runtimes import Completion, GenerateOptions, LanguageModel
 
 __all__ = ["main"]
@@ -137,31 +140,63 @@ def train(
     click.echo(json.dumps(finish_to_dict(finished)) if as_json else describe_finish(finished))
 
 
+def share(value: str) -> float:
+    """Read a share: 1% or 0.01."""
+    try:
+        return float(value[:-1]) / 100 if value.endswith("%") else float(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is not a share like 1% or 0.01") from error
+
+
+def size(value: str) -> int:
+    """Read a number of bytes: 1.5MB, 800kB or 1500000."""
+    found = re.fullmatch(r"(\d+(?:\.\d*)?) ?([kMG]?)B?", value)
+    if not found:
+        raise click.BadParameter(f"{value!r} is not a size like 1.5MB")
+    return int(float(found[1]) * {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}[found[2]])
+
+
+_atol_option = click.option(
+    "--atol", type=float, default=1e-5, show_default=True, help="How far a float may be from PyTorch's."
+)
+
+
 @main.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="The bundle's directory. [default: CHECKPOINT with .rnn]",
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The bundle. [default: CHECKPOINT with .rnn]")
+@_options(
+    ("--precision", click.Choice([*get_args(Precision), "auto"]), "fp32", "Of the matrices; auto: least that passes."),
+    ("--eval", click.File("r", encoding="utf-8"), None, "Judge rounding by this text. [default: held out in training]"),
+    ("--max-loss", share, "1%", "Most that rounding may raise the perplexity."),
+    ("--max-size", size, None, "Largest bundle, like 1.5MB."),
+    ("--opset", int, 17, "ONNX opset of the graph, 17 to 26."),
 )
-@click.option("--opset", type=int, default=17, show_default=True, help="ONNX opset of the graph, 17 to 26.")
-@click.option(
-    "--atol",
-    type=float,
-    default=1e-5,
-    show_default=True,
-    help="How far a number may be from PyTorch's.",
-)
-def export(checkpoint: Path, output: Path | None, opset: int, atol: float) -> None:
+@_atol_option
+@click.option("--keep-float", multiple=True, metavar="NAME", help="Do not round this matrix; may be given again.")
+def export(checkpoint: Path, output: Path | None, **choices: Any) -> None:
     """Turn CHECKPOINT into a bundle, after proving that it says what PyTorch says.
 
-    Example: rnn-edge export model.pt -o model.rnn
+    A rounded bundle must also predict held-out text as well as the exact one, but for --max-loss, or it is not written.
+
+    \b
+    Examples:
+      rnn-edge export model.pt -o model.rnn
+      rnn-edge export model.pt --precision int8 --eval held-out.txt
     """
     exporters = _exporters()
-    output = output or checkpoint.with_suffix(".rnn")
-    exported = exporters.export(checkpoint, output, opset=opset, atol=atol)
+    options = exporters.ExportOptions(
+        precision=choices["precision"],
+        opset=choices["opset"],
+        atol=choices["atol"],
+        keep_float=choices["keep_float"],
+        eval_text=_read_text(choices["eval"]) if choices["eval"] else None,
+        max_loss=choices["max_loss"],
+        max_bytes=choices["max_size"],
+    )
+    exported = exporters.export(checkpoint, output or checkpoint.with_suffix(".rnn"), options)
     _print_parity(exported.parity)
+    if exported.quality:
+        _print_quality(exported.quality)
     click.echo(f"{exported.path}: {exported.bytes / 1e6:.2f} MB")
     click.echo(f"next: rnn-edge run {exported.path}", err=True)
 
@@ -169,13 +204,7 @@ def export(checkpoint: Path, output: Path | None, opset: int, atol: float) -> No
 @main.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option(
-    "--atol",
-    type=float,
-    default=1e-5,
-    show_default=True,
-    help="How far a number may be from PyTorch's.",
-)
+@_atol_option
 def verify(checkpoint: Path, bundle: Path, atol: float) -> None:
     """Compare BUNDLE with the CHECKPOINT it came from; exit code 1 when they differ.
 
@@ -189,41 +218,23 @@ def verify(checkpoint: Path, bundle: Path, atol: float) -> None:
 @main.command()
 @click.argument("words", metavar="[BUNDLE] [TEXT]...", nargs=-1)
 @click.option("--input", "source", type=click.File("rb"), help="Read texts from a file, one a line.")
-@click.option(
-    "--max-new-tokens",
-    type=int,
-    default=20,
-    show_default=True,
-    help="Longest completion, in tokens.",
+@_options(
+    ("--max-new-tokens", int, 20, "Longest completion, in tokens."),
+    ("--beam-size", click.IntRange(1), 1, "Hypotheses kept by beam search."),
+    ("--num-return", click.IntRange(1), 1, "Completions of each text, best first."),
+    ("--sample/--no-sample", None, None, "Draw tokens by chance; implied by the next three."),
+    ("--temperature", float, None, "Below 1 sharpens the distribution, above 1 flattens it."),
+    ("--top-k", int, None, "Draw among the k most probable tokens."),
+    ("--top-p", float, None, "Draw among the tokens that make up this probability."),
+    ("--length-penalty", float, 1.0, "Beams are ranked by log-probability / length**penalty."),
+    ("--seed", int, 0, "The same seed draws the same texts."),
+    ("--provider", str, "cpu", "Where it must run."),
+    ("--threads", int, 1, "Threads of one operator."),
 )
-@click.option("--beam-size", type=click.IntRange(1), default=1, show_default=True, help="Hypotheses kept by beam search.")
 @click.option(
-    "--num-return",
-    type=int,
-    default=1,
-    show_default=True,
-    help="Completions of each text, best first.",
-)
-@click.option("--sample/--no-sample", default=None, help="Draw tokens by chance; implied by the next three.")
-@click.option("--temperature", type=float, help="Below 1 sharpens the distribution, above 1 flattens it.")
-@click.option("--top-k", type=int, help="Draw among the k most probable tokens.")
-@click.option("--top-p", type=float, help="Draw among the tokens that make up this probability.")
-@click.option(
-    "--length-penalty",
-    type=float,
-    default=1.0,
-    show_default=True,
-    help="Beams are ranked by log-probability / length**penalty.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed draws the same texts.")
-@click.option(
-    "--stop",
-    multiple=True,
-    help="End a completion before this text; may be given again. [default: end of line]",
+    "--stop", multiple=True, help="End a completion before this text; may be given again. [default: line end]"
 )
 @click.option("--multiline", is_flag=True, help="Let completions run over the end of the line.")
-@click.option("--provider", default="cpu", show_default=True, help="Where it must run.")
-@click.option("--threads", type=int, default=1, show_default=True, help="Threads of one operator.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a text.")
 def run(
     words: tuple[str, ...],
@@ -233,7 +244,7 @@ def run(
     as_json: bool,
     **choices: Any,
 ) -> None:
-    r"""Complete texts with BUNDLE, or with the built-in model for Python code.
+    """Complete texts with BUNDLE, or with the built-in model for Python code.
 
     Texts come from the arguments, from --input, or from standard input, one a line; on a terminal, it asks.
 
@@ -241,7 +252,7 @@ def run(
     Examples:
       rnn-edge run
       rnn-edge run model.rnn "Once upon a" --num-return 3
-      printf 'for i in ra\n' | rnn-edge run --json
+      printf 'for i in ra\\n' | rnn-edge run --json
     """
     from rnn_edge.runtimes import load
 
@@ -291,41 +302,53 @@ def _pick(choices: dict[str, Any], kind: type) -> dict[str, Any]:
 def _follow(events: Generator[Progress | Finished, None, None]) -> Finished:
     """Show a run's progress until it has finished, or until Ctrl-C, which saves it first."""
     held_out = None
-    with closing(events), _first_interrupt() as interrupted:
+    with closing(events), _progress_line() as show, _first_interrupt() as interrupted:
         for event in events:
             if isinstance(event, Finished):
                 return event
             held_out = event.held_out or held_out
-            _show(describe_progress(event, held_out), keep=event.held_out is not None)
+            show(describe_progress(event, held_out), event.held_out is not None)
             if interrupted.is_set():
-                events.close()
-                click.echo(f"\nstopped after step {event.step:,}; the same command with --resume goes on", err=True)
-                raise click.exceptions.Exit(130)
-    raise AssertionError("a run ends with Finished")
+                break
+    assert isinstance(event, Progress)
+    click.echo(f"stopped after step {event.step:,}; the same command with --resume goes on", err=True)
+    raise click.exceptions.Exit(130)
+
+
+@contextmanager
+def _progress_line() -> Iterator[Callable[[str, bool], None]]:
+    """Yield what shows a line: on a terminal in the place of the last one, elsewhere only if it is worth keeping."""
+    width = shutil.get_terminal_size().columns - 1
+
+    def show(line: str, keep: bool) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\r{line[:width]:<{width}}", nl=False, err=True)
+        elif keep:
+            click.echo(line, err=True)
+
+    try:
+        yield show
+    finally:
+        if sys.stderr.isatty():
+            click.echo(err=True)
 
 
 @contextmanager
 def _first_interrupt() -> Iterator[threading.Event]:
     """Turn the first Ctrl-C into an event, so that a step is taken to its end; a second one interrupts at once."""
     pressed = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
 
     def press(_signal: int, _frame: object) -> None:
         pressed.set()
         signal.signal(signal.SIGINT, before)
 
-    before = signal.signal(signal.SIGINT, press)
+    if before != signal.SIG_IGN:  # a shell's background job must not hear Ctrl-C
+        signal.signal(signal.SIGINT, press)
     try:
         yield pressed
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _show(line: str, *, keep: bool) -> None:
-    """Rewrite the line on a terminal; elsewhere print the lines worth keeping."""
-    if sys.stderr.isatty():
-        click.echo(f"\r{line:<100}", nl=False, err=True)
-    elif keep:
-        click.echo(line, err=True)
 
 
 def _exporters() -> ModuleType:
@@ -342,10 +365,26 @@ def _exporters() -> ModuleType:
 def _print_parity(parity: Parity) -> None:
     for check in parity.checks:
         verdict = "same" if check.passed else "DIFFERENT"
-        click.echo(
-            f"  {check.name:<16}{check.compared:>12,} compared   worst error {check.max_error:.1e}   {verdict}"
-        )
-    click.echo(f"parity with PyTorch: worst error {parity.max_error:.1e}, allowed {parity.atol:g}")
+        compared = f"{check.compared:,} compared"
+        click.echo(f"  {check.name:<14} {compared:>19}   worst error {check.max_error:.1e}   {verdict}")
+    allowed = f"allowed {parity.atol:g}" if parity.atol else "none allowed"
+    click.echo(f"compared with {parity.compared_with}: worst error {parity.max_error:.1e}, {allowed}")
+
+
+def _print_quality(quality: Quality) -> None:
+    click.echo(
+        f"rounding: perplexity {quality.perplexity_before:.2f} to {quality.perplexity_after:.2f} ({quality.loss:+.2%}) "
+        f"over {quality.tokens:,} tokens; same first choice {quality.top1_agreement:.1%}, "
+        f"KL divergence {quality.kl_divergence:.1e} nats; "
+        f"same texts {quality.same_greedy_texts:.0%} greedy, {quality.same_beam_texts:.0%} by beam"
+    )
+
+
+def _read_text(file: TextIO) -> str:
+    try:
+        return file.read()
+    except UnicodeDecodeError as error:
+        raise TextError(f"{file.name} is not valid UTF-8 ({error.reason} at byte {error.start}): convert it") from error
 
 
 def _bundle_and_texts(words: tuple[str, ...]) -> tuple[Path | None, tuple[str, ...]]:
@@ -371,9 +410,8 @@ def _generate_options(
 ) -> GenerateOptions:
     from rnn_edge.runtimes import GenerateOptions
 
-    drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    chosen = {name: value for name, value in drawing.items() if value is not None}
-    do_sample = bool(chosen) if sample is None else sample
+    asked_to_draw = any(value is not None for value in (temperature, top_k, top_p))
+    do_sample = asked_to_draw if sample is None else sample
     return GenerateOptions(
         max_new_tokens=max_new_tokens,
         num_beams=beam_size if do_sample else max(beam_size, num_return),
@@ -382,7 +420,9 @@ def _generate_options(
         length_penalty=length_penalty,
         seed=seed,
         stop_strings=stop or (() if multiline else ("\n",)),
-        **chosen,
+        temperature=1.0 if temperature is None else temperature,
+        top_k=0 if top_k is None else top_k,
+        top_p=1.0 if top_p is None else top_p,
     )
 
 

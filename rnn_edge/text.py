@@ -135,6 +135,11 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Return the token ids of a text; nothing is added at either end."""
         ids: list[int] = self._backend.encode(_check_unicode(text), add_special_tokens=False).ids
+        self._check_known(ids, text)
+        return ids
+
+    def _check_known(self, ids: list[int], text: str) -> None:
+        """Refuse a text with characters that have no token: `tokenizers` drops them silently."""
         if not self._covers_everything and self.decode(ids) != text:
             known = set(b"".join(self.token_bytes).decode("utf-8", "ignore"))
             strangers = sorted(set(text) - known)
@@ -142,7 +147,6 @@ class Tokenizer:
                 f"this model does not know {', '.join(map(repr, strangers[:5]))}; it reads "
                 f"{len(known)} characters and has no token for others: leave them out"
             )
-        return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of token ids; the end token is empty, and broken UTF-8 becomes U+FFFD."""
@@ -156,9 +160,10 @@ class Tokenizer:
         if self.kind == "characters" or not text:
             return self.encode(text), ""
         encoding = self._backend.encode(_check_unicode(text), add_special_tokens=False)
-        last = encoding.word_ids[-1]
-        (start, _) = encoding.word_to_chars(last)
-        return encoding.ids[: encoding.word_ids.index(last)], text[start:]
+        words = encoding.word_ids
+        self._check_known(encoding.ids, text)
+        first = words.index(words[-1])  # token of the last word
+        return encoding.ids[:first], text[encoding.offsets[first][0] :]
 
     def stream(self) -> TextStream:
         """Return a decoder that takes tokens one at a time."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("patient", deadline=None)  # machines that run tests are busy
+hypothesis.settings.load_profile("patient")
 
 try:
     import torch

@@ -68,7 +68,7 @@ def test_export_prints_parity_and_the_bundle(files):
     result = call("export", "model.pt", "-o", "out.rnn")
     assert result.exit_code == 0, result.output
     assert "token by token" in result.stdout
-    assert "parity with PyTorch: worst error" in result.stdout
+    assert "compared with PyTorch: worst error" in result.stdout
     assert "out.rnn: " in result.stdout
     assert call("export", "model.pt").exit_code == 0  # over the bundle that is there
     assert call("verify", "model.pt", "out.rnn").exit_code == 0

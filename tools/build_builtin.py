@@ -10,6 +10,7 @@ made with 3.11.
 from __future__ import annotations
 
 import argparse
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -61,8 +62,8 @@ LEFT_OUT_FILES = (
     "token.py",
 )
 
-NETWORK = ("--tokenizer", "bpe", "--vocab-size", "1500", "--embedding-size", "128", "--hidden-size", "288")
-TRAINING = ("--dropout", "0", "--learning-rate", "0.01", "--epochs", "100", "--eval-interval", "200")
+NETWORK = shlex.split("--tokenizer bpe --vocab-size 1500 --embedding-size 128 --hidden-size 288 --dropout 0")
+TRAINING = shlex.split("--learning-rate 0.01 --epochs 100 --eval-interval 200 --patience 1000")
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import onnx_ir as ir
 from onnxscript import OpBuilder
 
+from rnn_edge.exporters.weights import Matrix
 from rnn_edge.spec import ModelSpec
 
 __all__ = ["Layer", "step"]
@@ -22,13 +23,11 @@ Values: TypeAlias = Sequence[ir.Value]
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer's initializers, stored as `x @ weight` wants them."""
+    """A layer's matrices, with PyTorch's two biases in one where they only ever occur as a sum."""
 
-    input_weight: ir.Value  # W transposed, (input, gates × hidden)
-    input_bias: ir.Value  # (gates × hidden,); holds both of PyTorch's biases where they only ever occur as a sum
-    state_weight: ir.Value  # U transposed, (output, gates × hidden)
-    state_bias: ir.Value | None  # (gates × hidden,), GRU only
-    projection: ir.Value | None  # (hidden, output), LSTM with projection only
+    input: Matrix  # W x + b, (input → gates × hidden)
+    state: Matrix  # U h, plus b' for a GRU, (output → gates × hidden)
+    projection: Matrix | None  # P, (hidden → output), LSTM with projection only
 
 
 def step(op: OpBuilder, spec: ModelSpec, layer: Layer, gates: ir.Value, state: Values) -> Values:
@@ -46,7 +45,7 @@ def step(op: OpBuilder, spec: ModelSpec, layer: Layer, gates: ir.Value, state: V
 
 def _elman(op: OpBuilder, spec: ModelSpec, layer: Layer, gates: ir.Value, h: ir.Value) -> Values:
     """h' = g(W x + U h + b)  (Elman 1990)."""
-    total = op.Add(gates, op.MatMul(h, layer.state_weight))
+    total = op.Add(gates, layer.state(op, h))
     return (op.Relu(total) if spec.nonlinearity == "relu" else op.Tanh(total),)
 
 
@@ -55,7 +54,7 @@ def _gru(op: OpBuilder, spec: ModelSpec, layer: Layer, gates: ir.Value, h: ir.Va
 
     The reset stands after the matrix product, as in PyTorch and cuDNN.
     """
-    recurrent = op.Add(op.MatMul(h, layer.state_weight), layer.state_bias)
+    recurrent = layer.state(op, h)
     x_reset, x_update, x_new = _split(op, gates, spec.hidden_size, 3)
     h_reset, h_update, h_new = _split(op, recurrent, spec.hidden_size, 3)
     reset = op.Sigmoid(op.Add(x_reset, h_reset))
@@ -70,11 +69,11 @@ def _lstm(op: OpBuilder, spec: ModelSpec, layer: Layer, gates: ir.Value, h: ir.V
     Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000, gates in PyTorch's order i, f, g, o; with a
     projection (Sak et al. 2014), h' = P(o∘tanh(c')).
     """
-    total = op.Add(gates, op.MatMul(h, layer.state_weight))
+    total = op.Add(gates, layer.state(op, h))
     write, forget, new, read = _split(op, total, spec.hidden_size, 4)
     c = op.Add(op.Mul(op.Sigmoid(forget), c), op.Mul(op.Sigmoid(write), op.Tanh(new)))
     h = op.Mul(op.Sigmoid(read), op.Tanh(c))
-    return (h if layer.projection is None else op.MatMul(h, layer.projection)), c
+    return (h if layer.projection is None else layer.projection(op, h)), c
 
 
 def _split(op: OpBuilder, gates: ir.Value, hidden: int, parts: int) -> Values:

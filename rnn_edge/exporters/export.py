@@ -1,71 +1,117 @@
-"""From a checkpoint to a bundle: build the graph, open it, compare it with PyTorch, describe it, write it."""
+"""From a checkpoint to a bundle: build the graph, compare it with PyTorch, judge what rounding cost, write it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from rnn_edge.bundle import GOLDEN, GRAPH, TOKENIZER, Bundle, Graph, Manifest, check_destination
+import numpy as np
+
+from rnn_edge.bundle import GOLDEN, GRAPH, TOKENIZER, Bundle, Graph, Manifest, Precision, check_destination
 from rnn_edge.errors import ExportError
 from rnn_edge.exporters.golden import golden_json
-from rnn_edge.exporters.graphs import OLDEST_OPSET, describe_graph, step_graph
-from rnn_edge.exporters.parity import Parity, measure_parity
-from rnn_edge.modules import Checkpoint, load_checkpoint
+from rnn_edge.exporters.graphs import OLDEST_OPSET, describe_graph, graph_name, step_graph
+from rnn_edge.exporters.parity import Parity, Reference, RowByRow, TorchSteps, measure_parity
+from rnn_edge.exporters.quality import Quality, compare
+from rnn_edge.exporters.weights import FP32, VECTOR, Plan, Stored
+from rnn_edge.modules import Checkpoint, LanguageModel, load_checkpoint
+from rnn_edge.runtimes.arrays import Ids
 from rnn_edge.runtimes.step_graph import StepGraph
 
-__all__ = ["ATOL", "Exported", "Precision", "Target", "export", "verify"]
+__all__ = ["ExportOptions", "Exported", "export", "verify"]
 
-Precision = Literal["fp32"]
-Target = Literal["cpu"]
+SMALLEST_FIRST: tuple[Precision, ...] = ("int4", "int8", "fp16", "fp32")
 
-ATOL = 1e-5
-"""How far a logit or a state in float32 may be from PyTorch's."""
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What a graph is to be like, and what it may cost."""
+
+    precision: Precision | Literal["auto"] = "fp32"  # auto: the smallest that passes
+    opset: int = OLDEST_OPSET
+    atol: float = 1e-5  # how far a float may be from PyTorch's
+    keep_float: tuple[str, ...] = ()  # matrices that are not rounded, by the names in the report
+    eval_text: str | None = None  # what rounding is judged by; none means the checkpoint's own held-out text
+    max_loss: float = 0.01  # share by which rounding may raise the perplexity
+    max_bytes: int | None = None  # of all files together
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.precision not in (*get_args(Precision), "auto"):
+            problems.append(f"precision must be fp32, fp16, int8, int4 or auto, got {self.precision!r}")
+        if not 0 < self.atol < float("inf"):
+            problems.append(f"atol must be a positive number, got {self.atol}")
+        if not 0 <= self.max_loss < float("inf"):
+            problems.append(f"max_loss must be a number from 0, got {self.max_loss}")
+        if self.max_bytes is not None and self.max_bytes < 1:
+            problems.append(f"max_bytes must be positive, got {self.max_bytes}")
+        if problems:
+            raise ExportError("; ".join(problems))
+
+
+DEFAULTS = ExportOptions()
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export left, and how it compares with PyTorch."""
+    """What an export left, how it compares with PyTorch, and what rounding cost."""
 
     path: Path
     bytes: int
     parity: Parity
+    quality: Quality | None  # of a rounded graph
+    tensors: tuple[Stored, ...]
 
 
-def export(
-    checkpoint: str | Path | Checkpoint,
-    output: str | Path,
-    *,
-    opset: int = OLDEST_OPSET,
-    atol: float = ATOL,
-) -> Exported:
+@dataclass(frozen=True)
+class _Candidate:
+    """A graph that could be written."""
+
+    plan: Plan
+    content: bytes
+    graph: Graph
+    running: StepGraph
+    stored: tuple[Stored, ...]
+
+
+def export(checkpoint: str | Path | Checkpoint, output: str | Path, options: ExportOptions = DEFAULTS) -> Exported:
     """Turn a checkpoint into a bundle at `output`.
 
-    When its graph disagrees with PyTorch by more than `atol`, raise ExportError and leave nothing behind.
+    Raises ExportError and leaves nothing behind when the graph disagrees with PyTorch by more than `atol`, when
+    rounding costs more than `max_loss`, or when the bundle is larger than `max_bytes`.
     """
-    _check_atol(atol)
     output = Path(output)
     check_destination(output)
     source = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(Path(checkpoint))
-    model = step_graph(source.model, opset=opset)
-    content = model.SerializeToString(deterministic=True)
-    graph = describe_graph(model, GRAPH)
-    running = StepGraph(content, graph.inputs[1:])
-    parity = measure_parity(source.model, running, atol=atol)
+    if options.precision == "auto":
+        candidate, quality = _smallest(source, options)
+    else:
+        candidate = _build(source.model, Plan(options.precision, options.keep_float), options.opset)
+        quality = _judge(source, candidate, options)
+    parity = _prove(source.model, candidate, candidate.running, options.atol)
     parity.require()
     files = {
-        GRAPH: content,
+        GRAPH: candidate.content,
         TOKENIZER: source.tokenizer.to_json().encode(),
-        GOLDEN: golden_json(running, source.model.spec).encode(),
+        GOLDEN: golden_json(candidate.running, source.model.spec).encode(),
     }
-    Bundle.write(output, _manifest(source, graph, parity), files)
-    return Exported(output, sum(map(len, files.values())), parity)
+    size = sum(map(len, files.values()))
+    if options.max_bytes is not None and size > options.max_bytes:
+        raise ExportError(
+            f"the bundle has {size:,} bytes in {candidate.plan.precision} and may have {options.max_bytes:,}: "
+            "choose a smaller precision, or a smaller network"
+        )
+    Bundle.write(output, _manifest(source, candidate, parity, quality), files)
+    return Exported(output, size, parity, quality, candidate.stored)
 
 
-def verify(checkpoint: str | Path, bundle: str | Path, *, atol: float = ATOL) -> Parity:
+def verify(checkpoint: str | Path, bundle: str | Path, *, atol: float = DEFAULTS.atol) -> Parity:
     """Compare a bundle with the checkpoint it should have come from; see `Parity.require`."""
-    _check_atol(atol)
+    options = ExportOptions(atol=atol)
     source, found = load_checkpoint(Path(checkpoint)), Bundle.read(Path(bundle))
     if source.model.spec != found.manifest.spec:
         raise ExportError(
@@ -74,21 +120,113 @@ def verify(checkpoint: str | Path, bundle: str | Path, *, atol: float = ATOL) ->
         )
     if source.tokenizer.to_json() != found.tokenizer.to_json():
         raise ExportError(f"{bundle} was not exported from {checkpoint}: their vocabularies differ")
-    return measure_parity(source.model, StepGraph.from_bundle(found), atol=atol)
+    plan = Plan(found.manifest.precision, found.manifest.keep_float)
+    built = _build(source.model, plan, found.manifest.graphs["step"].opset)
+    return _prove(source.model, built, StepGraph.from_bundle(found), options.atol)
 
 
-def _check_atol(atol: float) -> None:
-    if not 0 < atol < float("inf"):
-        raise ExportError(f"atol must be a positive number, got {atol}")
+def _build(model: LanguageModel, plan: Plan, opset: int) -> _Candidate:
+    """Build the graph of a plan and open it."""
+    built = step_graph(model, plan, opset=opset)
+    unknown = sorted(set(plan.keep_float) - {stored.name for stored in built.stored})
+    if unknown:
+        names = ", ".join(stored.name for stored in built.stored if stored.reason != VECTOR)
+        raise ExportError(f"keep_float names {', '.join(unknown)}, and this network has {names}")
+    content = built.proto.SerializeToString(deterministic=True)
+    graph = describe_graph(built.proto, GRAPH)
+    return _Candidate(plan, content, graph, StepGraph(content, graph.inputs[1:]), built.stored)
 
 
-def _manifest(source: Checkpoint, graph: Graph, parity: Parity) -> Manifest:
+def _prove(model: LanguageModel, built: _Candidate, running: StepGraph, atol: float) -> Parity:
+    """Compare a graph with PyTorch; one that computes in integers, bit for bit with itself, row by row."""
+    precision = built.plan.precision
+    reference: Reference
+    if precision in ("int8", "int4"):
+        reference, atol, name = RowByRow(built.running), 0.0, f"its {precision} form, row by row and token by token"
+    elif precision == "fp16":
+        reference, name = TorchSteps(_halved(model, built.stored)), "PyTorch with weights in half precision"
+    else:
+        reference, name = TorchSteps(model), "PyTorch"
+    return measure_parity(reference, running, vocab_size=model.spec.vocab_size, atol=atol, compared_with=name)
+
+
+def _halved(model: LanguageModel, stored: Sequence[Stored]) -> LanguageModel:
+    """Return a copy whose matrices are rounded as the graph's are."""
+    copy = deepcopy(model)
+    kept = {each.name for each in stored if each.precision == "fp32"}
+    for name, parameter in copy.named_parameters():
+        if parameter.dim() > 1 and graph_name(name) not in kept:
+            parameter.data = parameter.data.half().float()
+    return copy
+
+
+def _judge(source: Checkpoint, candidate: _Candidate, options: ExportOptions) -> Quality | None:
+    """Let a rounded graph predict held-out text, and refuse one that got worse than allowed."""
+    if candidate.plan.precision == "fp32":
+        return None
+    quality = _measure(source, candidate, options)
+    if quality.loss > options.max_loss or not np.isfinite(quality.loss):
+        raise ExportError(
+            f"{candidate.plan.precision} raises the perplexity from {quality.perplexity_before:.2f} to "
+            f"{quality.perplexity_after:.2f}, by {quality.loss:.1%}, and may raise it by {options.max_loss:.1%}; "
+            f"{_costliest(source, candidate, options, quality)}"
+        )
+    return quality
+
+
+def _measure(source: Checkpoint, candidate: _Candidate, options: ExportOptions) -> Quality:
+    exact = _build(source.model, FP32, options.opset).running
+    return compare(exact, candidate.running, _held_out(source, options))
+
+
+def _costliest(source: Checkpoint, candidate: _Candidate, options: ExportOptions, quality: Quality) -> str:
+    """Tell which matrix costs most: the one that helps most when it alone stays float."""
+    best_name, best = "", quality
+    for stored in candidate.stored:
+        if stored.precision != "fp32":
+            plan = replace(candidate.plan, keep_float=(*candidate.plan.keep_float, stored.name))
+            found = _measure(source, _build(source.model, plan, options.opset), options)
+            if found.kl_divergence < best.kl_divergence:
+                best_name, best = stored.name, found
+    if not best_name:
+        return "no single matrix is to blame: choose a higher precision"
+    return f"{best_name} costs most: keeping it float leaves {best.loss:.1%} (--keep-float {best_name})"
+
+
+def _smallest(source: Checkpoint, options: ExportOptions) -> tuple[_Candidate, Quality | None]:
+    """Return the smallest graph that passes the gate."""
+    for precision in SMALLEST_FIRST:
+        candidate = _build(source.model, Plan(precision, options.keep_float), options.opset)
+        quality = None if precision == "fp32" else _measure(source, candidate, options)
+        if quality is None or quality.loss <= options.max_loss:
+            return candidate, quality
+    raise AssertionError("fp32 passes always")
+
+
+def _held_out(source: Checkpoint, options: ExportOptions) -> Ids:
+    """Return the tokens that rounding is judged by, int64 (tokens,)."""
+    if options.eval_text is not None:
+        end = source.tokenizer.end_id
+        return np.array([*([] if end is None else [end]), *source.tokenizer.encode(options.eval_text)])
+    if source.held_out is None:
+        raise ExportError(
+            "rounding has to be judged by text that the model did not learn from, and this checkpoint remembers none: "
+            "give some with --eval"
+        )
+    tokens: Ids = source.held_out.numpy()
+    return tokens
+
+
+def _manifest(source: Checkpoint, candidate: _Candidate, parity: Parity, quality: Quality | None) -> Manifest:
     return Manifest(
         spec=source.model.spec,
-        precision="fp32",
+        precision=candidate.plan.precision,
         target="cpu",
-        graphs={"step": graph},
+        keep_float=tuple(candidate.plan.keep_float),
+        graphs={"step": candidate.graph},
         parity=parity.to_dict(),
+        quality={} if quality is None else quality.to_dict(),
+        tensors=tuple(asdict(stored) for stored in candidate.stored),
         history=source.history,
         versions={name: version(name) for name in ("rnn-edge", "torch", "onnx", "onnxscript", "onnxruntime")},
     )

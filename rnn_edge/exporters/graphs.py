@@ -6,10 +6,10 @@ the whole stretch of text by its input weights at once, and only the recurrence 
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
+
 import onnx
 import onnx_ir as ir
-from numpy.typing import NDArray
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass, NameFixPass
 from onnxscript import GraphBuilder, OpBuilder
 from torch import Tensor
@@ -17,49 +17,102 @@ from torch import Tensor
 from rnn_edge.bundle import Graph, Port
 from rnn_edge.errors import ExportError
 from rnn_edge.exporters.cells import Layer, Values, step
+from rnn_edge.exporters.weights import FP32, Factor, Matrix, Plan, Stored, Table, Weights
 from rnn_edge.modules import LanguageModel, Stack
+from rnn_edge.runtimes.arrays import Floats
 from rnn_edge.runtimes.step_graph import LOGITS, TOKENS, next_state_name
 from rnn_edge.spec import ModelSpec
 
-__all__ = ["NEWEST_OPSET", "OLDEST_OPSET", "describe_graph", "step_graph"]
+__all__ = ["NEWEST_OPSET", "OLDEST_OPSET", "Built", "describe_graph", "graph_name", "is_bounded", "step_graph"]
 
 OLDEST_OPSET, NEWEST_OPSET = 17, 26
 """What the graphs need, and the newest that onnxruntime 1.31 runs."""
 
 
-def step_graph(model: LanguageModel, *, opset: int = OLDEST_OPSET) -> onnx.ModelProto:
+@dataclass(frozen=True)
+class Built:
+    """A graph, and what became of each of the network's tensors in it."""
+
+    proto: onnx.ModelProto
+    stored: tuple[Stored, ...]
+
+
+def step_graph(model: LanguageModel, plan: Plan = FP32, *, opset: int = OLDEST_OPSET) -> Built:
     """Return a language model as a graph that reads any number of tokens of any number of rows.
 
-    The same model gives the same bytes. Tied weights are one initializer.
+    The same model and plan give the same bytes. Tied weights are stored once.
     """
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ExportError(f"opset must be from {OLDEST_OPSET} to {NEWEST_OPSET}, got {opset}")
     spec = model.spec
-    builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": opset}, name="step"))
-    op = builder.op
+    imports = {"": opset} if plan.is_float else {"": opset, "com.microsoft": 1}
+    builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports=imports, name="step"))
+    op, weights = builder.op, Weights(builder, plan)
     tokens = builder.input(TOKENS, ir.DataType.INT64, ["batch", "time"])
     states = [
         builder.input(name, ir.DataType.FLOAT, [spec.num_layers, "batch", size])
         for name, size in spec.state_sizes.items()
     ]
-    embedding = _initializer(op, "embedding", model.embedding.weight)
+    embedding, layers, bridge, output = _store(weights, model)
 
     by_time = op.Transpose(tokens, perm=[1, 0])  # (time, batch)
     present = op.Unsqueeze(op.GreaterOrEqual(by_time, 0), [-1])  # (time, batch, 1)
-    x = op.Gather(embedding, op.Max(by_time, 0))  # (time, batch, embedding)
-    after = _stack(builder, spec, _layers(op, model.stack), x, present, states)
+    x = embedding(op, op.Max(by_time, 0))  # (time, batch, embedding)
+    after = _stack(builder, spec, layers, x, present, states)
 
     top = after[0][-1]  # (batch, output): the last layer's h is also its last output
-    if model.bridge is not None:
-        top = op.MatMul(top, _initializer(op, "bridge", model.bridge.weight.T))
-    matrix = embedding if spec.tied else _initializer(op, "output", model.output.weight)
-    logits = op.Gemm(top, matrix, _initializer(op, "output_bias", model.output.bias), transB=1)
-
+    logits = output(op, top if bridge is None else bridge(op, top))
     _output(builder, logits, LOGITS, ["batch", spec.vocab_size])
-    for (name, size), layers in zip(spec.state_sizes.items(), after, strict=True):
-        joined = op.Concat(*[op.Unsqueeze(value, [0]) for value in layers], axis=0)
+    for (name, size), values in zip(spec.state_sizes.items(), after, strict=True):
+        joined = op.Concat(*[op.Unsqueeze(value, [0]) for value in values], axis=0)
         _output(builder, joined, next_state_name(name), [spec.num_layers, "batch", size])
-    return _finish(builder.graph, opset)
+    return Built(_finish(builder.graph, opset), tuple(weights.stored))
+
+
+def _store(weights: Weights, model: LanguageModel) -> tuple[Table, list[Layer], Matrix | None, Matrix]:
+    """Store everything a language model is made of: its embedding, layers, bridge and output."""
+    bounded = is_bounded(model.spec)
+    layers = [_layer(weights, model.stack, index, bounded=bounded) for index in range(model.spec.num_layers)]
+    bridge = None
+    if model.bridge is not None:
+        bridge = weights.matrix("bridge", _array(model.bridge.weight.T), bounded=bounded)
+    bias, read_bounded = _array(model.output.bias), bounded and bridge is None
+    if model.spec.tied:
+        embedding, output = weights.tied("embedding", _array(model.embedding.weight), bias, bounded=read_bounded)
+    else:
+        embedding = weights.table("embedding", _array(model.embedding.weight))
+        output = weights.matrix("output", _array(model.output.weight.T), bias, bounded=read_bounded)
+    return embedding, layers, bridge, output
+
+
+def _layer(weights: Weights, stack: Stack, index: int, *, bounded: bool) -> Layer:
+    """Store one layer; biases that only ever occur as a sum become one."""
+    rnn, prefix = stack.rnn, f"layer{index}"
+    w, u, b, b_state = (
+        _array(getattr(rnn, f"{name}_l{index}")) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    is_gru = rnn.mode == "GRU"
+    projection = None
+    if rnn.proj_size:
+        projection = weights.matrix(f"{prefix}.projection", _array(getattr(rnn, f"weight_hr_l{index}").T), bounded=True)
+    return Layer(
+        input=weights.matrix(f"{prefix}.input", w.T, b if is_gru else b + b_state, bounded=bounded and index > 0),
+        state=weights.matrix(f"{prefix}.state", u.T, b_state if is_gru else None, bounded=bounded),
+        projection=projection,
+    )
+
+
+def graph_name(parameter: str) -> str:
+    """Return what a parameter is called in graphs and reports: `stack.rnn.weight_ih_l0` is `layer0.input`."""
+    kinds = {"weight_ih": "input", "weight_hh": "state", "weight_hr": "projection"}
+    *_, name = parameter.removesuffix(".weight").split(".")
+    kind, _, layer = name.rpartition("_l")
+    return f"layer{layer}.{kinds[kind]}" if kind in kinds else name
+
+
+def is_bounded(spec: ModelSpec) -> bool:
+    """Tell whether h lies between -1 and 1, as it does where the last thing that happens to it is a squashing."""
+    return spec.nonlinearity == "tanh" and not spec.proj_size
 
 
 def describe_graph(model: onnx.ModelProto, file: str) -> Graph:
@@ -73,35 +126,11 @@ def describe_graph(model: onnx.ModelProto, file: str) -> Graph:
     )
 
 
-def _layers(op: OpBuilder, stack: Stack) -> list[Layer]:
-    """Return the initializers of each layer; biases that only ever occur as a sum are one."""
-    rnn, layers = stack.rnn, []
-    is_gru = rnn.mode == "GRU"
-    for index in range(stack.num_layers):
-        parameters = {
-            name: getattr(rnn, f"{name}_l{index}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        }
-        bias, state_bias = parameters["bias_ih"], parameters["bias_hh"]
-        prefix = f"layer{index}"
-        layers.append(
-            Layer(
-                _initializer(op, f"{prefix}.input", parameters["weight_ih"].T),
-                _initializer(op, f"{prefix}.bias", bias if is_gru else bias + state_bias),
-                _initializer(op, f"{prefix}.state", parameters["weight_hh"].T),
-                _initializer(op, f"{prefix}.state_bias", state_bias) if is_gru else None,
-                _initializer(op, f"{prefix}.projection", getattr(rnn, f"weight_hr_l{index}").T)
-                if rnn.proj_size
-                else None,
-            )
-        )
-    return layers
-
-
 def _stack(
     builder: GraphBuilder,
     spec: ModelSpec,
     layers: list[Layer],
-    x: ir.Value,
+    x: Factor,
     present: ir.Value,
     states: list[ir.Value],
 ) -> list[list[ir.Value]]:
@@ -109,7 +138,7 @@ def _stack(
     op = builder.op
     after: list[list[ir.Value]] = [[] for _ in states]
     for index, layer in enumerate(layers):
-        gates = op.Add(op.MatMul(x, layer.input_weight), layer.input_bias)  # (time, batch, gates × hidden)
+        gates = layer.input(op, x)  # (time, batch, gates × hidden)
         before = [op.Gather(state, index, axis=0) for state in states]  # (batch, width) each
         is_last = index == len(layers) - 1
         results = _scan(builder, spec, layer, before, gates, present, give_outputs=not is_last)
@@ -156,10 +185,9 @@ def _gates_size(spec: ModelSpec) -> int:
     return {"elman": 1, "gru": 3, "lstm": 4}[spec.cell] * spec.hidden_size
 
 
-def _initializer(op: OpBuilder, name: str, tensor: Tensor) -> ir.Value:
-    array: NDArray[np.float32] = np.ascontiguousarray(tensor.detach().numpy())
-    value: ir.Value = op.initializer(ir.tensor(array, name=name), name)
-    return value
+def _array(tensor: Tensor) -> Floats:
+    array: Floats = tensor.detach().numpy()
+    return array
 
 
 def _value(name: str, shape: list[int | str], dtype: ir.DataType = ir.DataType.FLOAT) -> ir.Value:

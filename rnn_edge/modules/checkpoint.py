@@ -33,6 +33,7 @@ class Checkpoint:
     model: LanguageModel
     tokenizer: Tokenizer
     history: dict[str, Any] = field(default_factory=dict)
+    held_out: Tensor | None = None  # int64 (tokens,): text it did not learn from, to judge its exports by
 
     def __post_init__(self) -> None:
         if self.tokenizer.vocab_size != self.model.spec.vocab_size:
@@ -56,6 +57,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> Path:
             "tokenizer": checkpoint.tokenizer.to_json(),
             "weights": weights,
             "history": checkpoint.history,
+            "held_out": checkpoint.held_out,
         },
     )
     return path
@@ -79,7 +81,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         tokenizer = Tokenizer.from_json(str(content.get("tokenizer")))
         model = _rebuild(spec, content.get("weights"))
         history = content.get("history")
-        return Checkpoint(model.eval(), tokenizer, history if isinstance(history, dict) else {})
+        held_out = _check_tokens(content.get("held_out"), spec.vocab_size)
+        return Checkpoint(model.eval(), tokenizer, history if isinstance(history, dict) else {}, held_out)
     except RnnEdgeError as error:
         raise CheckpointError(f"{path} cannot be used: {error}") from error
 
@@ -109,6 +112,16 @@ def _rebuild(spec: ModelSpec, weights: object) -> LanguageModel:
     if spec.tied:
         model.embedding.weight = model.output.weight
     return model
+
+
+def _check_tokens(tokens: object, vocab_size: int) -> Tensor | None:
+    if tokens is None:
+        return None
+    if not isinstance(tokens, Tensor) or tokens.dtype != torch.int64 or tokens.dim() != 1:
+        raise CheckpointError("its held-out text is not a row of tokens")
+    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocab_size:
+        raise CheckpointError("its held-out text has tokens outside the vocabulary")
+    return tokens
 
 
 def write_tensors(path: Path, content: dict[str, Any]) -> None:

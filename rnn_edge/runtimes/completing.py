@@ -22,10 +22,10 @@ from rnn_edge.runtimes.decoding import (
     Rules,
     StepModel,
     beam_search,
+    begin,
     greedily,
     join,
     randomly,
-    say,
     take,
     walk,
 )
@@ -93,8 +93,7 @@ class Completer:
 
     def _search(self, position: Position, pending: Sequence[str], options: GenerateOptions) -> list[list[Path]]:
         """Search with beams that start from the best covers of each word."""
-        generators = [_generators(options) for _ in pending]
-        starts, position = self._starts(position, pending, options, generators)
+        starts, position = self._starts(position, pending, options, [()] * len(pending))
         rules = self._rules(options)
         return beam_search(self._model, starts, position, rules, num_beams=options.num_beams)
 
@@ -137,7 +136,7 @@ class Completer:
         options: GenerateOptions,
         generators: Sequence[np.random.Generator],
     ) -> tuple[list[Path], Position]:
-        """Return the first paths of one text: its best covers, or one drawn by each generator."""
+        """Return the first paths of one text: its best covers, or one drawn by each generator, where there are any."""
         if not pending:
             paths = [Path()] * max(1, len(generators))
             return paths, take(position, [0] * len(paths))
@@ -147,7 +146,7 @@ class Completer:
             log_probs = np.array([cover.log_prob for cover in covers])
             covers = [covers[draw(log_probs, options, generator)] for generator in generators]
         rules = self._rules(options)
-        paths = [_path(cover, rules) for cover in covers]
+        paths = [begin(cover.tokens, cover.log_prob, cover.rest, rules) for cover in covers]
         live = [cover for cover, path in zip(covers, paths, strict=True) if not path.finish]
         return paths, follow(self._model, live) if live else take(position, [])
 
@@ -170,12 +169,6 @@ def _generators(options: GenerateOptions) -> list[np.random.Generator]:
     """Return one generator per sample of a text, the same for every text."""
     samples = range(options.num_return_sequences if options.do_sample else 0)
     return [np.random.default_rng((options.seed, sample)) for sample in samples]
-
-
-def _path(cover: Cover, rules: Rules) -> Path:
-    """Return the path that a cover begins; it may have ended."""
-    path = Path(cover.tokens, cover.log_prob, new_tokens=1 if cover.rest else 0)
-    return say(path, cover.rest, rules)
 
 
 def _ranked(paths: Sequence[Path], options: GenerateOptions) -> list[Completion]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 
@@ -40,6 +41,10 @@ class Cover:
     rest: bytes
     left: bytes
     state: State
+
+
+_Entry: TypeAlias = tuple[float, tuple[int, ...], Cover]
+"""What a heap of covers is sorted by: probability, and of equals the lowest ids."""
 
 
 class TokenTable:
@@ -82,26 +87,27 @@ def best_covers(model: StepModel, position: Position, typed: bytes, table: Token
     search settles for the covers it has seen, of which there may be none.
     """
     found: list[Cover] = []
-    queue: list[tuple[float, tuple[int, ...], Cover]] = []
-    longer = _lengthen([Cover((), 0.0, b"", typed, position.state)], position, table, limit)
-    read = 0
-    while len(found) < limit:
-        for cover in longer:
-            heappush(queue, (-cover.log_prob, cover.tokens, cover))
-        longer = []
-        if not queue:
-            break
+    start = Cover((), 0.0, b"", typed, position.state)
+    queue = [_entry(cover) for cover in _lengthen([start], position, table, limit)]
+    heapify(queue)
+    rows_read = 0
+    while queue and len(found) < limit:
         if not queue[0][-1].left:
             found.append(heappop(queue)[-1])
             continue
         partial = _pop_partial(queue, min(limit, _READ_AT_ONCE))
-        if read + len(partial) <= _MOST_READ:
-            read += len(partial)
-            longer = _lengthen(partial, follow(model, partial), table, limit)
+        rows_read += len(partial)
+        if rows_read <= _MOST_READ:
+            for cover in _lengthen(partial, follow(model, partial), table, limit):
+                heappush(queue, _entry(cover))
     return found
 
 
-def _pop_partial(queue: list[tuple[float, tuple[int, ...], Cover]], most: int) -> list[Cover]:
+def _entry(cover: Cover) -> _Entry:
+    return -cover.log_prob, cover.tokens, cover
+
+
+def _pop_partial(queue: list[_Entry], most: int) -> list[Cover]:
     """Take the next paths that cover only a part, up to the next whole cover."""
     partial: list[Cover] = []
     while queue and queue[0][-1].left and len(partial) < most:

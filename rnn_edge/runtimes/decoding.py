@@ -25,11 +25,12 @@ __all__ = [
     "Rules",
     "StepModel",
     "beam_search",
+    "begin",
+    "extend",
     "greedily",
     "join",
     "randomly",
     "read",
-    "say",
     "score_tokens",
     "step",
     "take",
@@ -154,29 +155,29 @@ def score_tokens(model: StepModel, texts: Sequence[Sequence[int]]) -> list[Doubl
     return scores
 
 
+def begin(tokens: tuple[int, ...], log_prob: float, said: bytes, rules: Rules) -> Path:
+    """Return a path of tokens that finish what was typed, the last of them perhaps saying more."""
+    new_tokens = 1 if said else 0
+    said, finish = _end(said, 0, new_tokens, rules)
+    return Path(tokens, log_prob, said, new_tokens, finish)
+
+
 def extend(path: Path, token: int, log_prob: float, rules: Rules) -> Path:
     """Return the path one token longer, and ended if this token ends it."""
     tokens, log_prob = (*path.tokens, token), path.log_prob + log_prob
     if token == rules.end_id:
         return Path(tokens, log_prob, path.said, path.new_tokens, "end")
-    longer = Path(tokens, log_prob, path.said, path.new_tokens + 1)
-    return say(longer, rules.token_bytes[token], rules)
+    new_tokens = path.new_tokens + 1
+    said, finish = _end(path.said + rules.token_bytes[token], len(path.said), new_tokens, rules)
+    return Path(tokens, log_prob, said, new_tokens, finish)
 
 
-def say(path: Path, new: bytes, rules: Rules) -> Path:
-    """Return the path with more said, ended before a stop string or when it is long enough."""
-    said, finish = path.said + new, path.finish
-    if rules.stops and (cut := _find_stop(said, len(path.said), rules.stops)) is not None:
-        said, finish = said[:cut], "stop"
-    elif path.new_tokens >= rules.max_new_tokens:
-        finish = "length"
-    return Path(path.tokens, path.log_prob, said, path.new_tokens, finish)
-
-
-def _find_stop(said: bytes, checked: int, stops: tuple[bytes, ...]) -> int | None:
-    """Return where the first stop string begins, if one does; none lies within the bytes already checked."""
-    found = [said.find(stop, max(0, checked - len(stop) + 1)) for stop in stops]
-    return min((start for start in found if start >= 0), default=None)
+def _end(said: bytes, checked: int, new_tokens: int, rules: Rules) -> tuple[bytes, FinishReason | None]:
+    """Return what was said up to a stop string, and why it ends there; none lies within the bytes already checked."""
+    found = [said.find(stop, max(0, checked - len(stop) + 1)) for stop in rules.stops]
+    if first := [start for start in found if start >= 0]:
+        return said[: min(first)], "stop"
+    return said, "length" if new_tokens >= rules.max_new_tokens else None
 
 
 def greedily(rules: Rules) -> Choose:

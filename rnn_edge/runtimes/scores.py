@@ -13,29 +13,29 @@ __all__ = [
     "draw",
     "log_probs_of",
     "log_softmax",
-    "only_top_k",
-    "only_top_p",
-    "with_temperature",
+    "top_k_of",
+    "top_p_of",
 ]
 
 
 def log_softmax(logits: Floats | Doubles) -> Doubles:
     """Return natural log-probs, float64, of scores along the last axis; -inf stays -inf."""
-    highest, log_total = _log_total(logits)
-    log_probs: Doubles = (logits - highest) - log_total
+    log_probs: Doubles = logits - _log_totals(logits)[..., None]
     return log_probs
 
 
 def log_probs_of(logits: Floats, rows: Ids, tokens: Ids) -> Doubles:
     """Return the log-probs of some tokens, float64, each in a row of scores (batch, vocab)."""
-    highest, log_total = _log_total(logits)
-    log_probs: Doubles = (logits[rows, tokens] - highest[rows, 0]) - log_total[rows, 0]
+    log_probs: Doubles = logits[rows, tokens] - _log_totals(logits)[rows]
     return log_probs
 
 
-def _log_total(logits: Floats | Doubles) -> tuple[Doubles, Doubles]:
-    """Return the highest score along the last axis, and log(sum(exp(scores - highest))); both keep the axis."""
-    highest: Doubles = logits.max(axis=-1, keepdims=True).astype(np.float64)
+def _log_totals(logits: Floats | Doubles) -> Doubles:
+    """Return log(sum(exp(scores))) along the last axis, float64: a score less this is a log-prob.
+
+    The powers stay in the precision of the scores: seven digits, and half the time that a greedy token takes.
+    """
+    highest = logits.max(axis=-1, keepdims=True)
     if not np.isfinite(highest).all():
         raise BundleError(
             "the network gives scores that are not numbers: its weights are damaged, or too large "
@@ -43,53 +43,52 @@ def _log_total(logits: Floats | Doubles) -> tuple[Doubles, Doubles]:
         )
     powers = logits - highest
     np.exp(powers, out=powers)
-    return highest, np.log(powers.sum(axis=-1, keepdims=True))
+    log_totals: Doubles = np.log(powers.sum(axis=-1), dtype=np.float64) + highest[..., 0]
+    return log_totals
 
 
 def best(scores: Floats | Doubles, count: int) -> Ids:
     """Return the indices of the `count` highest scores above -inf, best first; of equals, the lowest index."""
-    if count < len(scores):
-        lowest = max(np.partition(scores, -count)[-count], np.finfo(scores.dtype).min)
-    else:
-        lowest = np.finfo(scores.dtype).min
-    candidates = np.flatnonzero(scores >= lowest)
-    return candidates[np.argsort(-scores[candidates], kind="stable")[:count]]
+    candidates = _highest(scores, count)
+    candidates = candidates[scores[candidates] > -np.inf]
+    return candidates[np.argsort(-scores[candidates], kind="stable")]
 
 
-# From here on scores are float64 (choices,), and a choice that is out has -inf.
+def _highest(scores: Floats | Doubles, count: int) -> Ids:
+    """Return the indices of the `count` highest scores in ascending order; of equals, the lowest."""
+    if count >= len(scores):
+        return np.arange(len(scores))
+    lowest = np.partition(scores, -count)[-count]
+    chosen = np.flatnonzero(scores >= lowest)
+    if len(chosen) > count:  # too many are equal to the lowest
+        equal = chosen[scores[chosen] == lowest]
+        chosen = np.setdiff1d(chosen, equal[len(equal) - (len(chosen) - count) :], assume_unique=True)
+    return chosen
 
 
-def with_temperature(scores: Doubles, temperature: float) -> Doubles:
-    """Sharpen the differences below 1, flatten them above 1."""
-    return scores / temperature
+def top_k_of(scores: Doubles, top_k: int) -> Ids:
+    """Return the indices of the `top_k` highest scores; of equals, the lowest index. 0 means all."""
+    return _highest(scores, top_k or len(scores))
 
 
-def only_top_k(scores: Doubles, top_k: int) -> Doubles:
-    """Keep the `top_k` highest; of equals, the lowest index. 0 keeps all."""
-    return _only(scores, best(scores, top_k)) if top_k else scores
-
-
-def only_top_p(scores: Doubles, top_p: float) -> Doubles:
-    """Keep the fewest that together reach probability `top_p`, at least one; of equals, the lowest index."""
+def top_p_of(scores: Doubles, top_p: float) -> Ids:
+    """Return the indices of the fewest that together reach probability `top_p`; of equals, the lowest index."""
     if top_p == 1.0:
-        return scores
+        return np.arange(len(scores))
     probs = np.exp(log_softmax(scores))
     # All choices below this have less than 1 - top_p together, so none is needed: no use in sorting them.
-    candidates = np.flatnonzero(probs > (1 - top_p) / len(probs))
-    candidates = candidates[np.argsort(-probs[candidates], kind="stable")]
-    needed = np.searchsorted(probs[candidates].cumsum(), top_p) + 1
-    return _only(scores, candidates[:needed])
-
-
-def _only(scores: Doubles, kept: Ids) -> Doubles:
-    filtered = np.full_like(scores, -np.inf)
-    filtered[kept] = scores[kept]
-    return filtered
+    candidates = probs[probs > (1 - top_p) / len(probs)]
+    needed = np.searchsorted(np.sort(candidates)[::-1].cumsum(), top_p) + 1
+    return _highest(probs, int(needed))
 
 
 def draw(logits: Floats | Doubles, options: GenerateOptions, generator: np.random.Generator) -> int:
-    """Draw one choice by its probability, after temperature, then top_k, then top_p."""
-    scores = with_temperature(logits.astype(np.float64), options.temperature)
-    scores = only_top_p(only_top_k(scores, options.top_k), options.top_p)
-    totals = np.exp(scores - scores.max()).cumsum()
-    return int(np.searchsorted(totals, generator.random() * totals[-1], side="right"))
+    """Draw one index by its probability: after the temperature, within top_k, and within top_p of what that leaves.
+
+    logits  float (choices,); a choice that is out has -inf
+    """
+    scores = logits.astype(np.float64) / options.temperature
+    kept = top_k_of(scores, options.top_k)
+    kept = kept[top_p_of(scores[kept], options.top_p)]
+    totals = np.exp(scores[kept] - scores[kept].max()).cumsum()
+    return int(kept[np.searchsorted(totals, generator.random() * totals[-1], side="right")])

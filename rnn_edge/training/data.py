@@ -69,6 +69,11 @@ def read_corpus(paths: Sequence[Path], *, held_out: Sequence[Path] = (), lines: 
     Each file is a document, or with `lines` each line that is not blank. Without held-out files the last 5 % of the
     text are held out: whole documents where one ends near there, otherwise from a line end on.
     """
+    for path in held_out:
+        if path.exists() and any(other.exists() and path.samefile(other) for other in paths):
+            raise TrainingError(
+                f"{path} is both learnt from and held out, so it would tell nothing: leave it out of one of them"
+            )
     documents = [document for path in paths for document in _documents(path, lines=lines)]
     judged = [document for path in held_out for document in _documents(path, lines=lines)]
     if not documents:

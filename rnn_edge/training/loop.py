@@ -35,6 +35,7 @@ __all__ = ["check_output", "train"]
 
 _LOOK_ROWS = 16  # a look reads the held-out text in so many places at once,
 _LOOK_WINDOWS = 8  # and at most so many windows in each, which keeps it short on a large corpus
+_KEPT_TOKENS = 2**14 + 1  # of held-out text that a model.pt carries, for its exports to be judged by
 _FREE_TO_CHANGE = ("max_minutes", "patience", "threads")  # options that a resumed run may have anew
 
 
@@ -48,7 +49,8 @@ class _Plan:
     options: TrainOptions
     rows: Rows
     windows: Sequence[tuple[Tensor, Tensor]]
-    held_out: Rows
+    held_out: Tensor  # int64 (tokens,)
+    held_out_rows: Rows
     characters_per_token: float  # of held-out text
     fingerprint: dict[str, Any]
 
@@ -100,6 +102,10 @@ def train(
     held-out text before the process died, and ends with the weights that an uninterrupted run ends with.
     """
     check_output(output)
+    if spec.vocab_size != tokenizer.vocab_size:
+        raise TrainingError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens and the network {spec.vocab_size}: make them equal"
+        )
     plan = _plan(spec, tokenizer, corpus, output, options or TrainOptions())
     run = start_run(spec, plan.options, batch=plan.rows.batch)
     if resume:
@@ -119,7 +125,8 @@ def _plan(spec: ModelSpec, tokenizer: Tokenizer, corpus: Corpus, output: Path, o
         options=options,
         rows=rows,
         windows=rows.windows(options.bptt),
-        held_out=token_rows(held_out, batch=_LOOK_ROWS, shortest=shortest),
+        held_out=held_out,
+        held_out_rows=token_rows(held_out, batch=_LOOK_ROWS, shortest=shortest),
         characters_per_token=sum(map(len, corpus.held_out)) / (len(held_out) - 1),
         fingerprint={
             **spec.to_dict(),
@@ -161,10 +168,10 @@ def _reason_to_stop(plan: _Plan, run: Run) -> StopReason | None:
 
 def _advance(plan: _Plan, run: Run) -> Progress:
     """Take a step, and a look at the held-out text if it is time for one."""
-    began = time.monotonic()
+    began = time.perf_counter()
     rate = plan.options.learning_rate_at(plan.share(run.step + 0.5, run.seconds))
     loss, gradient_norm = _step(plan, run, rate)
-    run.seconds += time.monotonic() - began
+    run.seconds += time.perf_counter() - began
     held_out, best_before = None, run.best_loss
     if run.step % plan.options.eval_interval == 0 or _reason_to_stop(plan, run):
         held_out = _look(plan, run)
@@ -218,10 +225,10 @@ def _refuse_nonsense(plan: _Plan, run: Run, **measured: float) -> None:
 
 def _look(plan: _Plan, run: Run) -> Evaluation:
     """Measure the held-out text, and save: the model if it is the best so far, and the run."""
-    began = time.monotonic()
+    began = time.perf_counter()
     held_out = evaluate_rows(
         run.model,
-        plan.held_out,
+        plan.held_out_rows,
         characters_per_token=plan.characters_per_token,
         max_windows=_LOOK_WINDOWS,
     )
@@ -232,7 +239,7 @@ def _look(plan: _Plan, run: Run) -> Evaluation:
         run.best_loss = held_out.loss
         run.best_weights = {k: v.clone() for k, v in run.model.state_dict().items()}
         _save_model(plan, run, held_out)
-    run.seconds += time.monotonic() - began
+    run.seconds += time.perf_counter() - began
     save_run(run, plan.output, fingerprint=plan.fingerprint)
     return held_out
 
@@ -263,4 +270,5 @@ def _save_model(plan: _Plan, run: Run, held_out: Evaluation) -> None:
         "seconds": round(run.seconds, 1),
         "versions": {name: version(name) for name in ("rnn-edge", "torch", "tokenizers")},
     }
-    save_checkpoint(Checkpoint(run.model, plan.tokenizer, history), plan.output)
+    kept = plan.held_out[:_KEPT_TOKENS].clone()  # a slice would be saved with all that it is a slice of
+    save_checkpoint(Checkpoint(run.model, plan.tokenizer, history, held_out=kept), plan.output)

@@ -14,7 +14,7 @@ from helpers import shared, tiny_bundle, tiny_checkpoint
 import rnn_edge
 from rnn_edge.bundle import Bundle
 from rnn_edge.errors import BundleError, CheckpointError, ExportError
-from rnn_edge.exporters import export, verify
+from rnn_edge.exporters import ExportOptions, export, verify
 from rnn_edge.modules import Checkpoint, LanguageModel, save_checkpoint
 from rnn_edge.runtimes.step_graph import StepGraph
 from rnn_edge.spec import ModelSpec
@@ -50,14 +50,14 @@ def test_exporting_twice_gives_the_same_bytes(checkpoint):
 
 def test_an_export_that_disagrees_leaves_nothing_behind(checkpoint):
     with pytest.raises(ExportError, match="disagrees with PyTorch by more than 1e-12"):
-        export(PT, RNN, atol=1e-12)
+        export(PT, RNN, ExportOptions(atol=1e-12))
     assert [path.name for path in Path().iterdir()] == ["model.pt"]
 
 
 def test_an_export_that_fails_keeps_the_bundle_before_it(checkpoint):
     export(PT, RNN)
     with pytest.raises(ExportError):
-        export(PT, RNN, atol=1e-12)
+        export(PT, RNN, ExportOptions(atol=1e-12))
     Bundle.read(RNN)
 
 
@@ -82,7 +82,7 @@ def test_a_damaged_checkpoint_leaves_nothing_behind():
 @pytest.mark.parametrize("atol", [0, -1, float("nan"), float("inf")])
 def test_an_absurd_tolerance_is_refused(checkpoint, atol):
     with pytest.raises(ExportError, match="atol must be a positive number"):
-        export(PT, RNN, atol=atol)
+        export(PT, RNN, ExportOptions(atol=atol))
 
 
 def test_the_public_name_takes_plain_strings(checkpoint):
@@ -113,21 +113,6 @@ def test_verify_tells_another_network_and_another_vocabulary(checkpoint):
     export(Checkpoint(checkpoint.model, other), RNN)
     with pytest.raises(ExportError, match="their vocabularies differ"):
         verify(PT, RNN)
-
-
-def test_the_golden_file_is_what_the_graph_gives():
-    """As an app in another language would check it: from golden.json and the graph alone."""
-    bundle = tiny_bundle(RNN, num_layers=2)
-    golden, graph = json.loads((RNN / "golden.json").read_text()), StepGraph.from_bundle(bundle)
-    for case in golden["cases"]:
-        logits, state = graph.step(np.array([case["tokens"]]), graph.start(1))
-        found = logits[0, case["best_tokens"]]
-        assert np.abs(found - case["best_logits"]).max() < golden["tolerance"]
-        assert int(logits[0].argmax()) == case["greedy"][0]
-        for part, expected in zip(state, case["states"], strict=True):
-            assert list(part.shape) == expected["shape"]
-            begin = part[-1, 0, : len(expected["last_layer_begins"])]
-            assert np.abs(begin - expected["last_layer_begins"]).max() < golden["tolerance"]
 
 
 def test_a_ten_megabyte_model_exports_in_under_two_seconds():
@@ -174,3 +159,101 @@ def test_a_published_character_model_gives_its_recorded_numbers():
 def _padded(vocabulary: list[str], size: int) -> list[str]:
     """Fill a vocabulary up to the network's size with characters that occur in no text."""
     return vocabulary + [chr(0xE000 + index) for index in range(size - len(vocabulary))]
+
+
+EVAL = "the cat sat on the mat, the end of it\n" * 20
+
+
+@pytest.mark.parametrize("kind", ["characters", "words"])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
+def test_a_rounded_bundle_proves_itself_and_reports_every_tensor(precision, tied, kind):
+    source = tiny_checkpoint(kind, tied=tied, hidden_size=130)
+    exported = export(source, RNN, ExportOptions(precision=precision, eval_text=EVAL, max_loss=0.5))
+    manifest = Bundle.read(RNN).manifest
+    assert exported.parity.passed
+    if precision != "fp16":
+        assert exported.parity.max_error == 0.0
+    parameters = {id(each): each for each in source.model.parameters()}.values()
+    matrices = [each for each in manifest.tensors if each["reason"] != "a vector"]
+    assert len(matrices) == sum(each.dim() > 1 for each in parameters)
+    assert {each["precision"] for each in matrices} <= {precision, "int8"}
+    assert all(each["error"] < {"fp16": 1e-3, "int8": 0.02, "int4": 0.15}[each["precision"]] for each in matrices)
+    assert sum(each["bytes"] for each in manifest.tensors) < (RNN / "model.onnx").stat().st_size
+    assert manifest.quality["tokens"] > 100
+    save_checkpoint(source, PT)
+    assert verify(PT, RNN).passed
+
+
+def test_verify_tells_other_weights_in_integers_too():
+    source = tiny_checkpoint()
+    export(source, RNN, ExportOptions(precision="int8", eval_text=EVAL, max_loss=0.5))
+    with torch.no_grad():
+        source.model.embedding.weight[3] *= 1.1
+    save_checkpoint(source, PT)
+    assert not verify(PT, RNN).passed
+
+
+def test_rounding_that_costs_too_much_is_refused_and_says_where():
+    """A large weight of a unit that never speaks costs nothing in float, and in bytes leaves the others no steps."""
+    source = tiny_checkpoint("words", hidden_size=48)
+    with torch.no_grad():
+        source.model.stack.rnn.bias_ih_l0[3 * 48 + 5] = -40  # shuts the output gate of unit 5
+        source.model.output.weight[:, 5] = 100
+    source = Checkpoint(source.model, source.tokenizer, {}, _sampled(source.model, 2000))
+    with pytest.raises(ExportError, match=r"raises the perplexity .* output costs most.*--keep-float output"):
+        export(source, RNN, ExportOptions(precision="int8"))
+    assert not RNN.exists()
+    exported = export(source, RNN, ExportOptions(precision="int8", keep_float=("output",)))
+    assert next(each for each in exported.tensors if each.name == "output").reason == "kept float"
+    save_checkpoint(source, PT)
+    assert verify(PT, RNN).passed
+
+
+@torch.inference_mode()
+def _sampled(model: LanguageModel, count: int) -> torch.Tensor:
+    """Return tokens as the model itself would write them: nothing predicts them better than it does."""
+    generator = torch.Generator().manual_seed(0)
+    tokens, state = torch.zeros(1, 1, dtype=torch.int64), model.start(1)
+    written = []
+    for _ in range(count):
+        logits, state = model(tokens, state)
+        tokens = torch.multinomial(logits[:, -1].softmax(-1), 1, generator=generator)
+        written.append(int(tokens))
+    return torch.tensor(written)
+
+
+def test_auto_takes_the_smallest_that_passes():
+    source = tiny_checkpoint("words", hidden_size=130)
+    sizes = {}
+    for precision in ("int4", "int8", "fp16", "fp32"):
+        sizes[precision] = export(source, RNN, ExportOptions(precision=precision, eval_text=EVAL, max_loss=9)).bytes
+    assert sorted(sizes, key=sizes.__getitem__) == ["int4", "int8", "fp16", "fp32"]
+    for max_loss in (9, 0):
+        export(source, RNN, ExportOptions(precision="auto", eval_text=EVAL, max_loss=max_loss))
+        manifest = Bundle.read(RNN).manifest
+        assert manifest.precision == "fp32" or manifest.quality["loss"] <= max_loss
+        assert manifest.precision == "int4" or max_loss == 0
+    with pytest.raises(ExportError, match="may have 1,000"):
+        export(source, Path("small.rnn"), ExportOptions(precision="auto", eval_text=EVAL, max_loss=9, max_bytes=1000))
+    assert not Path("small.rnn").exists()
+
+
+def test_rounding_needs_text_to_be_judged_by(checkpoint):
+    with pytest.raises(ExportError, match="give some with --eval"):
+        export(checkpoint, RNN, ExportOptions(precision="int8"))
+    tokens = torch.tensor(checkpoint.tokenizer.encode(EVAL))
+    save_checkpoint(Checkpoint(checkpoint.model, checkpoint.tokenizer, {}, tokens), PT)
+    export(PT, RNN, ExportOptions(precision="int8", max_loss=0.5))
+
+
+def test_a_name_that_no_matrix_has_is_refused(checkpoint):
+    with pytest.raises(ExportError, match=r"names layer9, and this network has .*layer0\.state.*output"):
+        export(checkpoint, RNN, ExportOptions(precision="int8", eval_text=EVAL, keep_float=("layer9",)))
+
+
+def test_all_wrong_options_are_told_at_once():
+    with pytest.raises(ExportError) as caught:
+        ExportOptions(precision="int3", max_loss=-1, max_bytes=0)
+    for word in ("precision", "max_loss", "max_bytes"):
+        assert word in str(caught.value)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import get_args
+
 import numpy as np
 import onnx
 import pytest
@@ -10,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnn_edge.errors import ExportError
+from rnn_edge.bundle import Precision
 from rnn_edge.exporters.graphs import NEWEST_OPSET, OLDEST_OPSET, describe_graph, step_graph
+from rnn_edge.exporters.weights import Plan
 from rnn_edge.runtimes.step_graph import StepGraph
 
 CELLS = {
@@ -32,24 +37,20 @@ def opened(graph: onnx.ModelProto) -> StepGraph:
     return StepGraph(graph.SerializeToString(), describe_graph(graph, "x").inputs[1:])
 
 
-GRAPHS = {}
-
-
-def running(name: str) -> StepGraph:
-    if name not in GRAPHS:
-        GRAPHS[name] = opened(step_graph(model(name)))
-    return GRAPHS[name]
+@functools.cache
+def running(name: str, precision: str = "fp32") -> StepGraph:
+    return opened(step_graph(model(name), Plan(precision)).proto)
 
 
 @every_cell
 @pytest.mark.parametrize("opset", range(OLDEST_OPSET, NEWEST_OPSET + 1))
 def test_every_opset_gives_a_valid_graph_with_the_same_numbers(name, opset):
     network = model(name)
-    graph = step_graph(network, opset=opset)
+    graph = step_graph(network, opset=opset).proto
     onnx.checker.check_model(graph, full_check=True)
     assert graph.opset_import[0].version == opset
     tokens = np.array([[1, 2, 3]])
-    found, expected = opened(graph), opened(step_graph(network))
+    found, expected = opened(graph), opened(step_graph(network).proto)
     assert np.array_equal(found.step(tokens, found.start(1))[0], expected.step(tokens, expected.start(1))[0])
 
 
@@ -62,14 +63,14 @@ def test_other_opsets_are_refused(opset):
 @every_cell
 def test_the_same_model_gives_the_same_bytes(name):
     network = model(name)
-    first, second = (step_graph(network).SerializeToString(deterministic=True) for _ in range(2))
+    first, second = (step_graph(network).proto.SerializeToString(deterministic=True) for _ in range(2))
     assert first == second
 
 
 @every_cell
 def test_the_contract_of_names_and_shapes(name):
     network = model(name)
-    graph, spec = describe_graph(step_graph(network), "model.onnx"), network.spec
+    graph, spec = describe_graph(step_graph(network).proto, "model.onnx"), network.spec
     states = [(key, "float32", (spec.num_layers, "batch", size)) for key, size in spec.state_sizes.items()]
     assert [(port.name, port.dtype, port.shape) for port in graph.inputs] == [
         ("tokens", "int64", ("batch", "time")), *states
@@ -83,13 +84,13 @@ def test_tied_weights_are_stored_once():
     """Of all tensors, only the embedding has as many numbers as the vocabulary times its width."""
     tied = tiny_checkpoint(tied=True).model
     size = tied.spec.vocab_size * 12
-    large = [each.name for each in step_graph(tied).graph.initializer if np.prod(each.dims) == size]
+    large = [each.name for each in step_graph(tied).proto.graph.initializer if np.prod(each.dims) == size]
     assert large == ["embedding"]
 
 
 def test_no_name_hides_another():
     """ONNX forbids a subgraph to use a name of the graph around it again."""
-    graph = step_graph(model("lstm")).graph
+    graph = step_graph(model("lstm")).proto.graph
     names = [each.name for each in graph.input] + [each.name for each in graph.initializer]
     names += [output for node in graph.node for output in node.output]
     bodies = [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
@@ -100,11 +101,12 @@ def test_no_name_hides_another():
 
 
 @every_cell
+@pytest.mark.parametrize("precision", get_args(Precision))
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
-def test_every_way_of_reading_gives_the_same_bits(name, data):
+def test_every_way_of_reading_gives_the_same_bits(name, precision, data):
     """Alone, in a batch, padded, idle in between, in pieces: not only close, but equal."""
-    graph, random = running(name), np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    graph, random = running(name, precision), np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     lengths = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=5))
     rows = [random.integers(0, 270, length) for length in lengths]
     state = tuple(random.uniform(-1, 1, part.shape).astype(np.float32) for part in graph.start(len(rows)))

@@ -11,7 +11,8 @@ from helpers import tiny_checkpoint
 
 from rnn_edge.errors import ExportError
 from rnn_edge.exporters.graphs import describe_graph, step_graph
-from rnn_edge.exporters.parity import Parity, measure_parity
+from rnn_edge.exporters.parity import Parity, TorchSteps
+from rnn_edge.exporters.parity import measure_parity as measure
 from rnn_edge.runtimes.step_graph import StepGraph
 from rnn_edge.spec import Cell
 from rnn_edge.text import TokenizerKind
@@ -19,8 +20,12 @@ from rnn_edge.text import TokenizerKind
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections")  # torch says that it is slow
 
 
+def measure_parity(model, graph) -> Parity:
+    return measure(TorchSteps(model), graph, vocab_size=model.spec.vocab_size)
+
+
 def graph_of(model) -> StepGraph:
-    proto = step_graph(model)
+    proto = step_graph(model).proto
     return StepGraph(proto.SerializeToString(), describe_graph(proto, "x").inputs[1:])
 
 
@@ -48,7 +53,7 @@ class Wrong(StepGraph):
     """A graph with one fault at a time."""
 
     def __init__(self, model, fault: str) -> None:
-        proto = step_graph(model)
+        proto = step_graph(model).proto
         super().__init__(proto.SerializeToString(), describe_graph(proto, "x").inputs[1:])
         self._fault = fault
 
@@ -90,7 +95,7 @@ def test_a_fault_is_caught_and_named(fault, caught_by):
 def test_a_gru_with_the_wrong_reset_is_caught():
     """The fault that torch.onnx exports have had: the reset before the matrix product instead of after it."""
     model = tiny_checkpoint(cell="gru").model
-    proto = step_graph(model)
+    proto = step_graph(model).proto
     torch.nn.init.zeros_(model.stack.rnn.bias_hh_l0)
     parity = measure_parity(model, StepGraph(proto.SerializeToString(), describe_graph(proto, "x").inputs[1:]))
     assert not parity.passed

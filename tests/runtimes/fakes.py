@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, partial
 from itertools import product
 
 import numpy as np
+import pytest
 
 from rnn_edge.runtimes.arrays import Floats, Ids, State
 
 History = tuple[int, ...]
 Scores = Callable[[History], Sequence[float]]
+
+about = partial(pytest.approx, abs=1e-5)
+"""Log-probs of float32 scores."""
 
 
 class RememberingModel:
@@ -87,7 +91,7 @@ def _without_padding(row: list[int]) -> History:
 def random_scores(vocab_size: int, seed: int) -> Scores:
     """Return scores that differ for every history, the same for the same seed."""
 
-    @lru_cache(maxsize=None)
+    @cache
     def scores(history: History) -> list[float]:
         generator = np.random.default_rng((seed, *(token + 1 for token in history)))
         return generator.normal(scale=2.0, size=vocab_size).astype(np.float32).tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 
@@ -35,9 +36,10 @@ def test_they_are_a_value():
         *(("top_p", value) for value in (0, -0.1, 1.1, math.nan, None)),
         *(("length_penalty", value) for value in (math.nan, math.inf, -math.inf, 11, False)),
         ("do_sample", 1),
-        *(("stop_strings", value) for value in ("stop", ["stop"], ("",), (b"x",), ("\ud800",), ("x" * 1001,), ("a",) * 101)),
+        *(("stop_strings", value) for value in ("stop", ["stop"], ("",), (b"x",), ("\ud800",))),
+        *(("stop_strings", value) for value in (("x" * 1001,), ("x",) * 101)),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_value_is_refused_by_name(name, value):
     with pytest.raises(OptionsError, match=name.replace("stop_strings", "stop.string")):
         GenerateOptions(**{name: value})
@@ -74,7 +76,5 @@ anything = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.te
 
 @given(st.fixed_dictionaries({}, optional={field.name: anything for field in dataclasses.fields(GenerateOptions)}))
 def test_nothing_but_an_options_error_comes_out(values):
-    try:
+    with contextlib.suppress(OptionsError):
         GenerateOptions(**values)
-    except OptionsError as error:
-        assert str(error)

@@ -85,6 +85,11 @@ def test_a_single_character_is_too_little():
         read_corpus([write("a", "x")])
 
 
+def test_a_file_cannot_be_learnt_and_held_out():
+    with pytest.raises(TrainingError, match="a is both learnt from and held out"):
+        read_corpus([write("b", "x"), write("a", "y")], held_out=[HERE.absolute() / "a"])
+
+
 def test_no_file_is_too_little():
     with pytest.raises(TrainingError, match="name at least one file"):
         read_corpus([])

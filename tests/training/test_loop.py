@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+from rnn_edge.cli import main
 from rnn_edge.errors import CheckpointError, TrainingError
 from rnn_edge.modules import load_checkpoint
 from rnn_edge.spec import ModelSpec
@@ -103,7 +106,7 @@ def test_a_run_can_be_stopped_again_and_again():
     resume = False
     while True:
         events = start(resume=resume)
-        if isinstance(next(events), Finished) or isinstance(next(events), Finished):
+        if any(isinstance(next(events), Finished) for _ in range(2)):
             break
         events.close()
         resume = True
@@ -174,7 +177,7 @@ def test_the_best_weights_are_kept_and_patience_ends_the_run(monkeypatch):
 def test_the_learning_rate_reaches_its_end_when_time_is_short(monkeypatch):
     """A clock that ticks a second at every look at it: two minutes are over long before a thousand epochs."""
     ticks = iter(range(10**6))
-    monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(ticks)))
     options = TrainOptions(**{**OPTIONS.to_dict(), "epochs": 1000, "max_minutes": 2.0})
     *steps, finished = start(options=options)
     assert finished.stopped_by == "time"
@@ -197,12 +200,14 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_last_good_model()
 
 def test_a_held_out_loss_that_is_no_number_stops_the_run(monkeypatch):
     script_looks(monkeypatch, [3.0, math.nan])
-    with pytest.raises(TrainingError, match="held out loss became nan .* holds the best model before it"):
+    with pytest.raises(TrainingError, match=r"held out loss became nan .* holds the best model before it"):
         finish(start())
     assert load_checkpoint(OUTPUT).history["steps"] == 7
 
 
-@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed")])
+@pytest.mark.parametrize(
+    "failure", [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed")]
+)
 def test_a_full_disk_is_told_and_leaves_the_last_whole_files(monkeypatch, failure):
     events = start()
     for _ in range(7):
@@ -214,7 +219,7 @@ def test_a_full_disk_is_told_and_leaves_the_last_whole_files(monkeypatch, failur
         raise failure
 
     monkeypatch.setattr(torch, "save", write_half)
-    with pytest.raises(CheckpointError, match="cannot write model.pt"):
+    with pytest.raises(CheckpointError, match=r"cannot write model\.pt"):
         finish(events)
     assert (weights_in(), resume_path(OUTPUT).read_bytes()) == (model, resume)
     assert sorted(path.name for path in Path().iterdir()) == ["model.pt", "model.pt.resume"]
@@ -228,6 +233,12 @@ def test_the_model_remembers_how_it_came_about():
     assert history["held_out"] == finished.held_out.to_dict()
     assert history["steps"] == finished.steps
     assert set(history["versions"]) == {"rnn-edge", "torch", "tokenizers"}
+
+
+def test_the_model_carries_held_out_text_to_judge_its_exports_by():
+    finish(start())
+    found = load_checkpoint(OUTPUT).held_out.tolist()
+    assert found == [TOKENIZER.end_id, *TOKENIZER.encode(CORPUS.held_out[0])]
 
 
 def test_the_held_out_figures_are_those_of_the_model_that_was_saved():
@@ -244,13 +255,18 @@ def test_a_corpus_shorter_than_a_batch_still_trains():
     assert finished.steps == 2
 
 
+def test_a_network_and_a_tokenizer_of_different_sizes_are_refused():
+    spec = ModelSpec(**{**SPEC.to_dict(), "vocab_size": 7})
+    with pytest.raises(TrainingError, match="tokens and the network 7: make them equal"):
+        start(spec=spec)
+
+
 @pytest.mark.parametrize(
     ("output", "problem"),
     [
         ("nowhere/model.pt", "there is no directory nowhere; create it"),
         (".", "it is a directory; name a file"),
         ("corpus.txt", "it is part of the corpus; name another file"),
-        ("/proc/model.pt", "choose a directory that can be written"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_refused(output, problem):
@@ -259,8 +275,17 @@ def test_a_place_that_cannot_be_written_is_refused(output, problem):
         check_output(Path(output), corpus=[Path("corpus.txt")])
 
 
+def test_a_directory_that_cannot_be_written_is_refused(monkeypatch):
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(loop.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(TrainingError, match="Permission denied; choose a directory that can be written"):
+        check_output(OUTPUT)
+
+
 CLI = [sys.executable, "-m", "rnn_edge", "train", "corpus.txt", "-o"]
-SMALL = "--vocab-size 300 --embedding-size 8 --hidden-size 12 --dropout 0.2 --batch-size 4 --bptt 8".split()
+SMALL = shlex.split("--vocab-size 300 --embedding-size 8 --hidden-size 12 --dropout 0.2 --batch-size 4 --bptt 8")
 QUICK = [*SMALL, "--epochs", "4", "--eval-interval", "5", "--threads", "1"]
 
 
@@ -275,17 +300,22 @@ def run_until_killed(arguments, *, looks: int, delay: float) -> bool:
     return process.wait() == -signal.SIGKILL
 
 
+def run_to_the_end(*arguments: str) -> None:
+    result = CliRunner().invoke(main, ["train", "corpus.txt", *QUICK, "-o", *arguments])
+    assert result.exit_code == 0, result.output
+
+
 def survive(kills: int) -> None:
     chance = random.Random(0)
     Path("corpus.txt").write_text("the cat sat on the mat, and the dog on the log\n" * 60)
-    subprocess.run([*CLI, "straight.pt", *QUICK], check=True, capture_output=True)
+    run_to_the_end("straight.pt")
     resume: list[str] = []
     for _ in range(kills):
         delay = chance.uniform(0, 0.03)
         assert run_until_killed(["model.pt", *QUICK, *resume], looks=chance.randint(1, 2), delay=delay)
         load_checkpoint(OUTPUT)
         resume = ["--resume"]
-    subprocess.run([*CLI, "model.pt", *QUICK, "--resume"], check=True, capture_output=True)
+    run_to_the_end("model.pt", "--resume")
     assert weights_in() == weights_in(Path("straight.pt"))
 
 

@@ -11,7 +11,7 @@ from rnn_edge.errors import CheckpointError, TrainingError
 from rnn_edge.modules.checkpoint import write_tensors
 from rnn_edge.spec import ModelSpec
 from rnn_edge.training.options import TrainOptions
-from rnn_edge.training.run import resume_path, restore_run, save_run, start_run
+from rnn_edge.training.run import restore_run, resume_path, save_run, start_run
 
 OUTPUT = Path("model.pt")
 SPEC = ModelSpec(vocab_size=5, embedding_size=3, hidden_size=4, tied=True)

@@ -1,0 +1,270 @@
+"""A network's matrices as initializers of a graph, each in the precision a plan gives it, and how to multiply by them.
+
+Four ways to store a matrix, one way to use it: call it with what to multiply. It also keeps the account of what was
+stored, tensor by tensor, which becomes the bundle's report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnxscript import GraphBuilder, OpBuilder
+
+from rnn_edge.bundle import Precision
+from rnn_edge.exporters.rounding import BLOCK, Columns, round_blocks, round_columns, round_rows
+from rnn_edge.runtimes.arrays import Floats
+
+__all__ = ["FP32", "VECTOR", "Factor", "Matrix", "Plan", "Stored", "Table", "Weights"]
+
+VECTOR = "a vector"  # why a bias is float
+_ZERO = 128  # the unsigned byte that stands for zero
+_SMALL = 2**14  # weights: 4 bits instead of 8 would save 8 kB
+_STEPS = 127  # of a byte to either side of it
+_CONTRIB = "com.microsoft"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The precision a graph's matrices are stored in, but for those that are kept float; vectors always are."""
+
+    precision: Precision = "fp32"
+    keep_float: Collection[str] = ()
+
+    @property
+    def is_float(self) -> bool:
+        """Whether ONNX's own operators are enough."""
+        return self.precision in ("fp32", "fp16")
+
+    def precision_of(self, name: str, weight: Floats) -> Precision:
+        """Return the precision of one matrix; a small one gains nothing from 4 bits and loses with them."""
+        if name in self.keep_float:
+            return "fp32"
+        return "int8" if self.precision == "int4" and weight.size < _SMALL else self.precision
+
+
+FP32 = Plan()
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What became of one tensor."""
+
+    name: str
+    precision: Precision
+    bytes: int
+    error: float  # root mean square of what rounding changed, as a share of the tensor's own
+    reason: str  # why it is float, or nothing
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of unsigned bytes around 128, with a scale for each: what a product in integers reads."""
+
+    values: ir.Value  # uint8 (..., width)
+    scales: ir.Value  # float32 (..., 1)
+
+
+Factor: TypeAlias = ir.Value | Rows
+Matrix: TypeAlias = Callable[[OpBuilder, Factor], ir.Value]
+"""Takes float32 (..., input), or rows, and returns the product with a matrix plus a bias, float32 (..., output)."""
+Table: TypeAlias = Callable[[OpBuilder, ir.Value], Factor]
+"""Takes ids, int64 (time, batch), and returns their vectors, (time, batch, width)."""
+
+
+class Weights:
+    """Stores matrices in a graph, and remembers what became of each."""
+
+    def __init__(self, builder: GraphBuilder, plan: Plan) -> None:
+        self._op = builder.op
+        self._plan = plan
+        self._constants: dict[str, ir.Value] = {}
+        self.stored: list[Stored] = []
+
+    def matrix(self, name: str, weight: Floats, bias: Floats | None = None, *, bounded: bool) -> Matrix:
+        """Store a matrix, float32 (input, output), and its bias.
+
+        bounded  what it multiplies lies between -1 and 1, so that the steps of its bytes are known beforehand
+        """
+        precision = self._plan.precision_of(name, weight)
+        if precision == "int8":
+            return self._int8(name, weight, round_columns(weight), bias, bounded=bounded)
+        if precision == "int4":
+            return self._int4(name, weight, bias)[1]
+        values = self._as_float(self._float(name, weight, precision), precision)
+        added = self._bias(name, bias)
+        return lambda op, x: _add(op, op.MatMul(_floats(op, x), values), added)
+
+    def table(self, name: str, rows: Floats) -> Table:
+        """Store a look-up table, float32 (rows, width)."""
+        precision = self._plan.precision_of(name, rows)
+        if precision == "int8":
+            return self._int8_table(name, rows)
+        if precision == "int4":
+            return self._int4(name, rows.T, None)[0]
+        return _float_table(self._float(name, rows, precision), precision)
+
+    def tied(self, name: str, rows: Floats, bias: Floats, *, bounded: bool) -> tuple[Table, Matrix]:
+        """Store one tensor, float32 (rows, width), that is a look-up table and, transposed, a matrix."""
+        precision = self._plan.precision_of(name, rows)
+        if precision == "int8":
+            columns = round_columns(rows.T)
+            matrix = self._int8(name, rows.T, columns, bias, bounded=bounded)
+            return self._tied_int8_table(name, columns), matrix
+        if precision == "int4":
+            return self._int4(name, rows.T, bias)
+        stored = self._float(name, rows, precision)
+        values, added = self._as_float(stored, precision), self._bias(name, bias)
+        return _float_table(stored, precision), lambda op, x: op.Gemm(_floats(op, x), values, added, transB=1)
+
+    def _float(self, name: str, weight: Floats, precision: Precision) -> ir.Value:
+        rounded = weight.astype(np.float16 if precision == "fp16" else np.float32)
+        reason = "" if precision == "fp16" else "asked for" if self._plan.precision == "fp32" else "kept float"
+        self._record(name, precision, rounded.nbytes, weight, rounded.astype(np.float32), reason)
+        return self._constant(name, rounded)
+
+    def _as_float(self, stored: ir.Value, precision: Precision) -> ir.Value:
+        """Return a stored matrix as float32; ONNX Runtime does this once, when it loads the graph."""
+        value: ir.Value = self._op.Cast(stored, to=ir.DataType.FLOAT) if precision == "fp16" else stored
+        return value
+
+    def _int8(self, name: str, weight: Floats, columns: Columns, bias: Floats | None, *, bounded: bool) -> Matrix:
+        """Multiply in integers, which is exact, so that no row depends on another; scale afterwards.
+
+        One scale for all columns goes into the product, and what each column deviates from it into a multiplication of
+        its own: ONNX Runtime's product is much slower with a scale for each column.
+        """
+        bytes_ = columns.values.nbytes + columns.scales.nbytes
+        self._record(name, "int8", bytes_, weight, columns.restore(), "")
+        values = self._constant(name, columns.values)
+        common = np.exp(np.log(columns.scales).mean(dtype=np.float64)).astype(np.float32)
+        ratios = columns.scales / common
+        common_scale, ratio = self._constant(f"{name}.scale", common), self._constant(f"{name}.ratios", ratios)
+        zero, one = self._constant("zero_point", np.uint8(_ZERO)), self._constant("one", np.float32(1))
+        step = self._constant("step", np.float32(1 / _STEPS))
+        inside = self._bias(name, None if bias is None else bias / ratios if bounded else None)
+        outside = self._bias(name, bias if not bounded else None)
+
+        def multiply(op: OpBuilder, x: Factor) -> ir.Value:
+            product: ir.Value
+            if bounded:
+                bytes_of_x = op.QuantizeLinear(x, step, zero)
+                product = op.MatMulIntegerToFloat(
+                    bytes_of_x, values, step, common_scale, zero, None, inside, _domain=_CONTRIB
+                )
+                product = op.Mul(product, ratio)
+                return product
+            rows = x if isinstance(x, Rows) else _rows(op, x)
+            product = op.MatMulIntegerToFloat(rows.values, values, one, common_scale, zero, _domain=_CONTRIB)
+            return _add(op, op.Mul(op.Mul(product, rows.scales), ratio), outside)
+
+        return multiply
+
+    def _int8_table(self, name: str, rows: Floats) -> Table:
+        """Store rows as the bytes that a product reads."""
+        rounded = round_rows(rows)
+        self._record(name, "int8", rounded.values.nbytes + rounded.scales.nbytes, rows, rounded.restore().T, "")
+        values = self._constant(name, (rounded.values.T.astype(np.int16) + _ZERO).astype(np.uint8))
+        scales = self._constant(f"{name}.scales", rounded.scales[:, None])
+        return lambda op, ids: Rows(op.Gather(values, ids), op.Gather(scales, ids))
+
+    def _tied_int8_table(self, name: str, columns: Columns) -> Table:
+        """Look up columns of a matrix that is stored as a product wants it; its scales serve both."""
+        values = self._constant(name, columns.values)
+        scales = self._constant(f"{name}.row_scales", columns.scales[:, None])
+        zero = self._constant("zero_point.float", np.float32(_ZERO))
+
+        def look_up(op: OpBuilder, ids: ir.Value) -> Factor:
+            found = op.Transpose(op.Gather(values, ids, axis=1), perm=[1, 2, 0])  # int8 (time, batch, width)
+            shifted = op.Add(op.Cast(found, to=ir.DataType.FLOAT), zero)
+            return Rows(op.Cast(shifted, to=ir.DataType.UINT8), op.Gather(scales, ids))
+
+        return look_up
+
+    def _int4(self, name: str, weight: Floats, bias: Floats | None) -> tuple[Table, Matrix]:
+        """Store blocks of 4 bits, which serve as a matrix and, transposed, as a table."""
+        inputs, outputs = weight.shape
+        blocks = round_blocks(weight)
+        self._record(name, "int4", blocks.packed.nbytes + blocks.scales.nbytes, weight, blocks.restore(), "")
+        packed = self._constant(name, blocks.packed)
+        scales = self._as_float(self._constant(f"{name}.scales", blocks.scales), "fp16")
+        added = self._bias(name, bias)
+
+        def look_up(op: OpBuilder, ids: ir.Value) -> Factor:
+            flat = op.Reshape(packed, self._constant("rows", np.array([outputs, -1])))
+            found: ir.Value = op.GatherBlockQuantized(
+                flat, ids, scales, gather_axis=0, quantize_axis=1, block_size=BLOCK, bits=4, _domain=_CONTRIB
+            )
+            if inputs % BLOCK:
+                found = op.Slice(found, *(self._constant(f"slice{n}", np.array([n])) for n in (0, inputs, -1)))
+            return found
+
+        def multiply(op: OpBuilder, x: Factor) -> ir.Value:
+            product = op.MatMulNBits(
+                _floats(op, x),
+                packed,
+                self._op.Reshape(scales, self._constant("flat", np.array([-1]))),
+                K=inputs,
+                N=outputs,
+                bits=4,
+                block_size=BLOCK,
+                accuracy_level=4,  # products in 8-bit integers; without it this is many times slower
+                _domain=_CONTRIB,
+            )
+            return _add(op, product, added)
+
+        return look_up, multiply
+
+    def _bias(self, name: str, values: Floats | None) -> ir.Value | None:
+        if values is None:
+            return None
+        self._record(f"{name}.bias", "fp32", values.nbytes, values, values, VECTOR)
+        return self._constant(f"{name}.bias", values)
+
+    def _constant(self, name: str, values: NDArray[Any] | np.generic) -> ir.Value:
+        """Store an array under a name, once."""
+        if name not in self._constants:
+            tensor = ir.tensor(np.ascontiguousarray(values), name=name)
+            self._constants[name] = self._op.initializer(tensor, name)
+        return self._constants[name]
+
+    def _record(self, name: str, precision: Precision, bytes_: int, before: Floats, after: Floats, reason: str) -> None:
+        size = float(np.linalg.norm(before))
+        error = float(np.linalg.norm(after - before)) / size if size else 0.0
+        self.stored.append(Stored(name, precision, bytes_, error, reason))
+
+
+def _float_table(stored: ir.Value, precision: Precision) -> Table:
+    """Look rows up as they are stored, and widen only those."""
+
+    def look_up(op: OpBuilder, ids: ir.Value) -> Factor:
+        found: ir.Value = op.Gather(stored, ids)
+        return op.Cast(found, to=ir.DataType.FLOAT) if precision == "fp16" else found
+
+    return look_up
+
+
+def _floats(op: OpBuilder, x: Factor) -> ir.Value:
+    """Return rows as the numbers they stand for."""
+    if not isinstance(x, Rows):
+        return x
+    numbers: ir.Value = op.Mul(op.Sub(op.Cast(x.values, to=ir.DataType.FLOAT), float(_ZERO)), x.scales)
+    return numbers
+
+
+def _rows(op: OpBuilder, x: ir.Value) -> Rows:
+    """Return numbers of any size as rows, each with the scale that its largest one needs."""
+    size = op.Abs(x)
+    axis_is_attribute = op.version is not None and op.version < 18
+    largest = op.ReduceMax(size, axes=[-1]) if axis_is_attribute else op.ReduceMax(size, [-1])
+    scales = op.Mul(op.Max(largest, 1e-30), 1 / _STEPS)  # a row of zeros must not be divided by zero
+    nearest = op.Add(op.Div(x, scales), _ZERO + 0.5)  # the cast cuts off what is behind the point
+    return Rows(op.Cast(nearest, to=ir.DataType.UINT8), scales)
+
+
+def _add(op: OpBuilder, x: ir.Value, bias: ir.Value | None) -> ir.Value:
+    return x if bias is None else op.Add(x, bias)
