@@ -220,7 +220,7 @@ def verify(checkpoint: Path, bundle: Path, atol: float) -> None:
 @click.option("--input", "source", type=click.File("rb"), help="Read texts from a file, one a line.")
 @_options(
     ("--max-new-tokens", int, 20, "Longest completion, in tokens."),
-    ("--beam-size", click.IntRange(1), 1, "Hypotheses kept by beam search."),
+    ("--beam-size", click.IntRange(1), None, "Hypotheses kept. [default: 1, or twice --num-return]"),
     ("--num-return", click.IntRange(1), 1, "Completions of each text, best first."),
     ("--sample/--no-sample", None, None, "Draw tokens by chance; implied by the next three."),
     ("--temperature", float, None, "Below 1 sharpens the distribution, above 1 flattens it."),
@@ -397,7 +397,7 @@ def _bundle_and_texts(words: tuple[str, ...]) -> tuple[Path | None, tuple[str, .
 def _generate_options(
     *,
     max_new_tokens: int,
-    beam_size: int,
+    beam_size: int | None,
     num_return: int,
     sample: bool | None,
     temperature: float | None,
@@ -414,7 +414,7 @@ def _generate_options(
     do_sample = asked_to_draw if sample is None else sample
     return GenerateOptions(
         max_new_tokens=max_new_tokens,
-        num_beams=beam_size if do_sample else max(beam_size, num_return),
+        num_beams=_beams(beam_size, num_return, do_sample=do_sample),
         num_return_sequences=num_return,
         do_sample=do_sample,
         length_penalty=length_penalty,
@@ -424,6 +424,13 @@ def _generate_options(
         top_k=0 if top_k is None else top_k,
         top_p=1.0 if top_p is None else top_p,
     )
+
+
+def _beams(beam_size: int | None, num_return: int, *, do_sample: bool) -> int:
+    """Return how many hypotheses to keep: some of them end up as the same text, spelled in other tokens."""
+    if beam_size is None:
+        return 1 if do_sample or num_return == 1 else 2 * num_return
+    return beam_size if do_sample else max(beam_size, num_return)
 
 
 def _lines(source: BinaryIO) -> Iterator[str]:
@@ -457,7 +464,7 @@ def _print_completions(text: str, completions: list[Completion], *, as_json: boo
 def _converse(model: LanguageModel, options: GenerateOptions) -> None:
     """Ask for a line, print suggestions, until the end of input or Ctrl-C."""
     if options.num_return_sequences == 1 and not options.do_sample:
-        options = dataclasses.replace(options, num_beams=max(5, options.num_beams), num_return_sequences=3)
+        options = dataclasses.replace(options, num_beams=max(6, options.num_beams), num_return_sequences=3)
     click.echo("Type the beginning of a line and press Enter; Ctrl-D ends.", err=True)
     while True:
         try:

@@ -188,8 +188,8 @@ def test_a_loss_that_is_no_number_is_told_in_a_sentence():
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send to one process")
 def test_ctrl_c_saves_and_the_same_command_with_resume_ends_as_if_never_stopped():
     """Interrupted in the middle of an interval, without losing a step of it."""
-    assert invoke("corpus.txt", "-o", "straight.pt", *QUICK, "--epochs", "60").exit_code == 0
-    command = ["corpus.txt", "-o", "model.pt", *QUICK, "--epochs", "60"]
+    assert invoke("corpus.txt", "-o", "straight.pt", *QUICK, "--epochs", "30").exit_code == 0
+    command = ["corpus.txt", "-o", "model.pt", *QUICK, "--epochs", "30"]
     process = subprocess.Popen(
         [sys.executable, "-m", "rnn_edge", "train", *command],
         stdout=subprocess.PIPE,

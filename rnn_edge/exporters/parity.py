@@ -34,7 +34,9 @@ class Check:
 
     name: str
     compared: int  # numbers, or texts
-    max_error: float  # of a logit or a state; as a share of its row's largest where that is beyond 1
+    max_error: (
+        float  # of a logit, a state or a token's log-prob; as a share of its row's largest where that is beyond 1
+    )
     passed: bool
 
 
@@ -233,7 +235,7 @@ def _texts(graph: StepModel, reference: Reference, tokens: Ids, atol: float) -> 
         ]
         same = [path.tokens for path in found] == [path.tokens for path in wanted]
         worst = max(abs(ours.log_prob - theirs.log_prob) for ours, theirs in zip(found, wanted, strict=True))
-        yield Check(name, len(found), worst, same and worst <= NEW_TOKENS * atol)
+        yield Check(name, len(found), worst / NEW_TOKENS, same and worst <= NEW_TOKENS * atol)  # a token
 
 
 def _numbers(name: str, found: list[tuple[Floats, State]], wanted: list[tuple[Floats, State]], atol: float) -> Check:

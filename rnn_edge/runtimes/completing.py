@@ -172,9 +172,14 @@ def _generators(options: GenerateOptions) -> list[np.random.Generator]:
 
 
 def _ranked(paths: Sequence[Path], options: GenerateOptions) -> list[Completion]:
-    """Return the best completions; of equals, those found first."""
+    """Return the best completions; of equals, those found first; of one text in several spellings, the best."""
     completions = [_completion(path, options.length_penalty) for path in paths]
     completions.sort(key=lambda completion: -completion.score)
+    if not options.do_sample:
+        distinct: dict[str, Completion] = {}
+        for completion in completions:
+            distinct.setdefault(completion.text, completion)
+        completions = list(distinct.values())
     return completions[: options.num_return_sequences]
 
 

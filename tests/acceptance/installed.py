@@ -1,4 +1,4 @@
-"""What a user without PyTorch gets from the wheel alone. CI runs this file in such an environment; `pytest` does not."""
+"""What a user without PyTorch gets from the wheel alone. CI runs this in such an environment; `pytest` does not."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def test_a_ten_megabyte_model_exports_in_under_two_seconds():
 
 
 def test_a_published_character_model_gives_its_recorded_numbers():
-    """ml5's CharRNN of Darwin: TensorFlow weights in our LanguageModel, exported, against what ml5's own code recorded."""
+    """ml5's CharRNN of Darwin: TensorFlow weights in our LanguageModel, exported, against what ml5's code recorded."""
     weights = np.load(shared("models/ml5_charrnn/darwin/torch_order.npz"))
     recorded = np.load(shared("models/ml5_charrnn/darwin/golden.npz"))
     golden = json.loads(shared("models/ml5_charrnn/darwin/golden.json").read_text())

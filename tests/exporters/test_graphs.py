@@ -12,8 +12,8 @@ from helpers import tiny_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnn_edge.errors import ExportError
 from rnn_edge.bundle import Precision
+from rnn_edge.errors import ExportError
 from rnn_edge.exporters.graphs import NEWEST_OPSET, OLDEST_OPSET, describe_graph, step_graph
 from rnn_edge.exporters.weights import Plan
 from rnn_edge.runtimes.step_graph import StepGraph

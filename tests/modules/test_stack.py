@@ -46,8 +46,8 @@ CELLS = {"RNN": "elman", "LSTM": "lstm", "GRU": "gru"}
 def _onnx_cases() -> list[str]:
     kinds = ["defaults", "with_initial_bias", "seq_length", "batchwise", "reverse", "bidirectional"]
     cases = [f"test_{op}_{kind}" for op in ("gru", "lstm") for kind in kinds]
-    # The suite's GRUs reset before the matrix product, as ONNX does by default and PyTorch does not. From a zero state, or
-    # with weights that are all alike, the two are the same: that is all of them but test_gru_seq_length. The suite has
+    # The suite's GRUs reset before the matrix product, as ONNX does by default and PyTorch does not. From a zero state,
+    # or with weights that are all alike, the two are the same: all of them but test_gru_seq_length. The suite has
     # no test_lstm_seq_length, and its peepholes are no part of torch.nn.LSTM.
     cases = [case for case in cases if case not in ("test_lstm_seq_length", "test_gru_seq_length")]
     return [*cases, "test_rnn_seq_length", *(f"test_simple_rnn_{kind}" for kind in kinds if kind != "seq_length")]
