@@ -146,7 +146,7 @@ class Bundle:
         try:
             files = {name: _read_file(path, name, entry) for name, entry in values["files"].items()}
             manifest = Manifest.from_dict(values)
-            for name in (TOKENIZER, *(graph.file for graph in manifest.graphs.values())):
+            for name in (TOKENIZER, GOLDEN, *(graph.file for graph in manifest.graphs.values())):
                 _require(name in files, f"its manifest does not list {name}")
             tokenizer = Tokenizer.from_json(files[TOKENIZER].decode())
             _require(

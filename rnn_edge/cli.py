@@ -235,12 +235,14 @@ def verify(checkpoint: Path, bundle: Path, atol: float) -> None:
     "--stop", multiple=True, help="End a completion before this text; may be given again. [default: line end]"
 )
 @click.option("--multiline", is_flag=True, help="Let completions run over the end of the line.")
+@click.option("--self-test", is_flag=True, help="Compare with the bundle's golden vectors first.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a text.")
 def run(
     words: tuple[str, ...],
     source: BinaryIO | None,
     provider: str,
     threads: int,
+    self_test: bool,
     as_json: bool,
     **choices: Any,
 ) -> None:
@@ -258,7 +260,7 @@ def run(
 
     path, texts = _bundle_and_texts(words)
     options = _generate_options(**choices)
-    model = load(path, provider=provider, threads=threads)
+    model = load(path, provider=provider, threads=threads, self_test=self_test)
     if not texts and source is None and sys.stdin.isatty():
         _converse(model, options)
         return

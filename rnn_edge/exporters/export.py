@@ -97,7 +97,7 @@ def export(checkpoint: str | Path | Checkpoint, output: str | Path, options: Exp
     files = {
         GRAPH: candidate.content,
         TOKENIZER: source.tokenizer.to_json().encode(),
-        GOLDEN: golden_json(candidate.running, source.model.spec).encode(),
+        GOLDEN: golden_json(candidate.running, source.model.spec, candidate.plan.precision).encode(),
     }
     size = sum(map(len, files.values()))
     if options.max_bytes is not None and size > options.max_bytes:
