@@ -53,7 +53,11 @@ def test_results_go_to_standard_output_and_progress_to_standard_error():
     assert following == "next: rnn-edge export model.pt"
     assert result.stderr.startswith("step 10/")
     assert "tokens/s" in result.stderr
-    assert load_checkpoint(Path("model.pt")).history["corpus"] == [{"file": "corpus.txt", "bytes": len(TEXT)}]
+    assert load_checkpoint(Path("model.pt")).history["corpus"] == {
+        "files": 1,
+        "bytes": len(TEXT),
+        "names": ["corpus.txt"],
+    }
 
 
 def test_json_is_one_object():

@@ -36,6 +36,7 @@ __all__ = ["check_output", "train"]
 _LOOK_ROWS = 16  # a look reads the held-out text in so many places at once,
 _LOOK_WINDOWS = 8  # and at most so many windows in each, which keeps it short on a large corpus
 _KEPT_TOKENS = 2**14 + 1  # of held-out text that a model.pt carries, for its exports to be judged by
+_KEPT_NAMES = 20  # of files: a corpus may have thousands, and every bundle would carry them
 _FREE_TO_CHANGE = ("max_minutes", "patience", "threads")  # options that a resumed run may have anew
 
 
@@ -264,7 +265,11 @@ def _finish(plan: _Plan, run: Run, stopped_by: StopReason) -> Finished:
 def _save_model(plan: _Plan, run: Run, held_out: Evaluation) -> None:
     history = {
         "options": plan.options.to_dict(),
-        "corpus": [{"file": name, "bytes": size} for name, size in plan.corpus.files],
+        "corpus": {
+            "files": len(plan.corpus.files),
+            "bytes": sum(size for _, size in plan.corpus.files),
+            "names": [name for name, _ in plan.corpus.files[:_KEPT_NAMES]],
+        },
         "held_out": held_out.to_dict(),
         "steps": run.step,
         "seconds": round(run.seconds, 1),

@@ -235,7 +235,7 @@ def test_the_model_remembers_how_it_came_about():
     finished = finish(start())
     history = load_checkpoint(OUTPUT).history
     assert history["options"] == OPTIONS.to_dict()
-    assert history["corpus"] == [{"file": "a.txt", "bytes": 290}, {"file": "b.txt", "bytes": 7}]
+    assert history["corpus"] == {"files": 2, "bytes": 297, "names": ["a.txt", "b.txt"]}
     assert history["held_out"] == finished.held_out.to_dict()
     assert history["steps"] == finished.steps
     assert set(history["versions"]) == {"rnn-edge", "torch", "tokenizers"}
