@@ -22,7 +22,7 @@ import click
 
 from rnn_edge.bundle import Precision
 from rnn_edge.errors import RnnEdgeError, TextError
-from rnn_edge.spec import Cell, ModelSpec, Nonlinearity
+from rnn_edge.spec import Cell, ModelSpec, Nonlinearity, Squash
 from rnn_edge.training.options import Schedule, TrainOptions
 from rnn_edge.training.report import Finished, Progress, describe_finish, describe_progress, finish_to_dict
 
@@ -69,7 +69,10 @@ _network_options = _options(
     ("--tokenizer", click.Choice(["characters", "words", "bpe"]), "bpe", "What a token is."),
     ("--vocab-size", click.IntRange(1, 2**24), 2000, "Most tokens in the vocabulary."),
     ("--cell", click.Choice(get_args(Cell)), "lstm", "The recurrence."),
-    ("--nonlinearity", click.Choice(get_args(Nonlinearity)), "tanh", "Of an elman cell."),
+    ("--nonlinearity", click.Choice(get_args(Nonlinearity)), "tanh", "Of an elman cell, or a gru's new state."),
+    ("--coupled-gates/--own-gates", None, False, "Of an lstm: forget 1 - input, or by a gate of its own."),
+    ("--squash", click.Choice(get_args(Squash)), "output", "Where an lstm's last tanh sits."),
+    ("--reset-after/--reset-before", None, True, "A gru's matrix product."),
     ("--embedding-size", int, 128, "Width of a token's vector."),
     ("--hidden-size", int, 320, "Width of a layer."),
     ("--num-layers", int, 1, "Layers on top of one another."),

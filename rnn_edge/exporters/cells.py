@@ -28,6 +28,7 @@ class Layer:
     input: Matrix  # W x + b, (input → gates × hidden)
     state: Matrix  # U h, plus b' for a GRU, (output → gates × hidden)
     projection: Matrix | None  # P, (hidden → output), LSTM with projection only
+    candidate: Matrix | None  # U of the new state, (hidden → hidden), GRU that resets before it only
 
 
 def step(op: OpBuilder, spec: ModelSpec, layer: Layer, gates: ir.Value, state: Values) -> Values:
@@ -45,21 +46,20 @@ def step(op: OpBuilder, spec: ModelSpec, layer: Layer, gates: ir.Value, state: V
 
 def _elman(op: OpBuilder, spec: ModelSpec, layer: Layer, gates: ir.Value, h: ir.Value) -> Values:
     """h' = g(W x + U h + b)  (Elman 1990)."""
-    total = op.Add(gates, layer.state(op, h))
-    return (op.Relu(total) if spec.nonlinearity == "relu" else op.Tanh(total),)
+    return (_squash(op, spec, op.Add(gates, layer.state(op, h))),)
 
 
 def _gru(op: OpBuilder, spec: ModelSpec, layer: Layer, gates: ir.Value, h: ir.Value) -> Values:
-    """r, z = σ(W x + U h + b); n = tanh(W x + b + r∘(U h + b')); h' = (1−z)∘n + z∘h  (Cho et al. 2014).
+    """r, z = σ(W x + U h + b); n = φ(W x + b + r∘(U h + b')); h' = (1−z)∘n + z∘h, as in PyTorch and cuDNN.
 
-    The reset stands after the matrix product, as in PyTorch and cuDNN.
+    In Cho et al. 2014 the reset stands before the matrix product: n = φ(W x + U (r∘h) + b).
     """
-    recurrent = layer.state(op, h)
     x_reset, x_update, x_new = _split(op, gates, spec.hidden_size, 3)
-    h_reset, h_update, h_new = _split(op, recurrent, spec.hidden_size, 3)
+    h_reset, h_update, *h_new = _split(op, layer.state(op, h), spec.hidden_size, 2 if layer.candidate else 3)
     reset = op.Sigmoid(op.Add(x_reset, h_reset))
     update = op.Sigmoid(op.Add(x_update, h_update))
-    new = op.Tanh(op.Add(x_new, op.Mul(reset, h_new)))
+    recalled = layer.candidate(op, op.Mul(reset, h)) if layer.candidate else op.Mul(reset, h_new[0])
+    new = _squash(op, spec, op.Add(x_new, recalled))
     return (op.Add(op.Mul(op.Sub(1.0, update), new), op.Mul(update, h)),)
 
 
@@ -67,13 +67,23 @@ def _lstm(op: OpBuilder, spec: ModelSpec, layer: Layer, gates: ir.Value, h: ir.V
     """i, f, o = σ(W x + U h + b); g = tanh(W x + U h + b); c' = f∘c + i∘g; h' = o∘tanh(c').
 
     Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000, gates in PyTorch's order i, f, g, o; with a
-    projection (Sak et al. 2014), h' = P(o∘tanh(c')).
+    projection (Sak et al. 2014), h' = P(o∘tanh(c')). With coupled gates (Greff et al. 2015) f = 1 − i. With the
+    squash in the state, c' = tanh(f∘c + i∘g) and h' = o∘c'.
     """
     total = op.Add(gates, layer.state(op, h))
-    write, forget, new, read = _split(op, total, spec.hidden_size, 4)
-    c = op.Add(op.Mul(op.Sigmoid(forget), c), op.Mul(op.Sigmoid(write), op.Tanh(new)))
-    h = op.Mul(op.Sigmoid(read), op.Tanh(c))
+    write, *forget, new, read = _split(op, total, spec.hidden_size, spec.num_gates)
+    write = op.Sigmoid(write)
+    keep = op.Sub(1.0, write) if spec.coupled_gates else op.Sigmoid(forget[0])
+    c = op.Add(op.Mul(keep, c), op.Mul(write, op.Tanh(new)))
+    if spec.squash == "state":
+        c = op.Tanh(c)
+    h = op.Mul(op.Sigmoid(read), c if spec.squash == "state" else op.Tanh(c))
     return (h if layer.projection is None else layer.projection(op, h)), c
+
+
+def _squash(op: OpBuilder, spec: ModelSpec, x: ir.Value) -> ir.Value:
+    squashed: ir.Value = op.Relu(x) if spec.nonlinearity == "relu" else op.Tanh(x)
+    return squashed
 
 
 def _split(op: OpBuilder, gates: ir.Value, hidden: int, parts: int) -> Values:

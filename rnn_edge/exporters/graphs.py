@@ -87,18 +87,24 @@ def _store(weights: Weights, model: LanguageModel) -> tuple[Table, list[Layer], 
 
 def _layer(weights: Weights, stack: Stack, index: int, *, bounded: bool) -> Layer:
     """Store one layer; biases that only ever occur as a sum become one."""
-    rnn, prefix = stack.rnn, f"layer{index}"
+    rnn, prefix, spec = stack.rnn, f"layer{index}", stack.spec
     w, u, b, b_state = (
         _array(getattr(rnn, f"{name}_l{index}")) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     )
-    is_gru = rnn.mode == "GRU"
-    projection = None
-    if rnn.proj_size:
+    keeps_biases_apart = spec.cell == "gru" and spec.reset_after
+    candidate = projection = None
+    if spec.cell == "gru" and not spec.reset_after:
+        u, new = u[: 2 * spec.hidden_size], u[2 * spec.hidden_size :]
+        candidate = weights.matrix(f"{prefix}.candidate", new.T, bounded=bounded)
+    if spec.proj_size:
         projection = weights.matrix(f"{prefix}.projection", _array(getattr(rnn, f"weight_hr_l{index}").T), bounded=True)
     return Layer(
-        input=weights.matrix(f"{prefix}.input", w.T, b if is_gru else b + b_state, bounded=bounded and index > 0),
-        state=weights.matrix(f"{prefix}.state", u.T, b_state if is_gru else None, bounded=bounded),
+        input=weights.matrix(
+            f"{prefix}.input", w.T, b if keeps_biases_apart else b + b_state, bounded=bounded and index > 0
+        ),
+        state=weights.matrix(f"{prefix}.state", u.T, b_state if keeps_biases_apart else None, bounded=bounded),
         projection=projection,
+        candidate=candidate,
     )
 
 
@@ -170,7 +176,7 @@ def _scan(
 
     inputs = [_value(name, ["batch", size]) for name, size in sizes.items()]
     inputs += [
-        _value("gates", ["batch", _gates_size(spec)]),
+        _value("gates", ["batch", spec.num_gates * spec.hidden_size]),
         _value("present", ["batch", 1], ir.DataType.BOOL),
     ]
     outputs = [_value(next_state_name(name), ["batch", size]) for name, size in sizes.items()]
@@ -179,10 +185,6 @@ def _scan(
     graph = builder.subgraph(body, inputs, outputs, name="one_token")
     results = builder.op.Scan(*before, gates, present, body=graph, num_scan_inputs=2, _outputs=len(outputs))
     return list(results) if len(outputs) > 1 else [results]
-
-
-def _gates_size(spec: ModelSpec) -> int:
-    return {"elman": 1, "gru": 3, "lstm": 4}[spec.cell] * spec.hidden_size
 
 
 def _array(tensor: Tensor) -> Floats:

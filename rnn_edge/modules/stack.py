@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from rnn_edge.modules.variants import VariedRNN
 from rnn_edge.spec import ModelSpec
 
 __all__ = ["Stack", "State"]
@@ -16,16 +17,19 @@ State = tuple[Tensor, ...]
 
 
 class Stack(nn.Module):
-    """`torch.nn.RNN`, `LSTM` or `GRU` under one signature; their weights load unchanged."""
+    """`torch.nn.RNN`, `LSTM` or `GRU` under one signature; their weights load unchanged. Or a variant of theirs."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
+        self.spec = spec
         self.state_sizes = tuple(spec.state_sizes.values())
         self.num_layers = spec.num_layers
         shape = (spec.embedding_size, spec.hidden_size, spec.num_layers)
         dropout = spec.dropout if spec.num_layers > 1 else 0.0  # torch warns where it has no effect
-        self.rnn: nn.RNNBase
-        if spec.cell == "elman":
+        self.rnn: nn.Module
+        if not spec.is_standard:
+            self.rnn = VariedRNN(spec)
+        elif spec.cell == "elman":
             self.rnn = nn.RNN(*shape, nonlinearity=spec.nonlinearity, dropout=dropout, batch_first=True)
         elif spec.cell == "gru":
             self.rnn = nn.GRU(*shape, dropout=dropout, batch_first=True)
@@ -44,7 +48,7 @@ class Stack(nn.Module):
         state    as `start` gives it
         returns  the last layer's output, float32 (batch, time, output), and the state after it
         """
-        if len(state) == 1:
+        if len(state) == 1 and isinstance(self.rnn, nn.RNNBase):
             y, h = self.rnn(x, state[0])
             return y, (h,)
         return self.rnn(x, state)  # type: ignore[no-any-return]

@@ -24,6 +24,10 @@ CELLS = {
     "gru": {"cell": "gru", "num_layers": 2},
     "lstm": {"cell": "lstm", "num_layers": 2},
     "lstm-projected": {"cell": "lstm", "proj_size": 5, "tied": True},
+    "lstm-coupled": {"coupled_gates": True, "proj_size": 5, "tied": True},
+    "lstm-squashed-state": {"squash": "state", "num_layers": 2},
+    "gru-reset-before": {"cell": "gru", "reset_after": False},
+    "gru-relu": {"cell": "gru", "nonlinearity": "relu"},
 }
 every_cell = pytest.mark.parametrize("name", CELLS)
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections")  # torch says that it is slow

@@ -20,6 +20,16 @@ from rnn_edge.text import TokenizerKind
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections")  # torch says that it is slow
 
 
+VARIED = {
+    "elman-relu": {"nonlinearity": "relu"},
+    "lstm-projected": {"proj_size": 5},
+    "lstm-coupled": {"coupled_gates": True},
+    "lstm-squashed-state": {"squash": "state"},
+    "gru-reset-before": {"reset_after": False},
+    "gru-relu": {"nonlinearity": "relu"},
+}
+
+
 def measure_parity(model, graph) -> Parity:
     return measure(TorchSteps(model), graph, vocab_size=model.spec.vocab_size)
 
@@ -32,10 +42,10 @@ def graph_of(model) -> StepGraph:
 @pytest.mark.parametrize("kind", get_args(TokenizerKind))
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
-@pytest.mark.parametrize("cell", [*get_args(Cell), "elman-relu", "lstm-projected"])
+@pytest.mark.parametrize("cell", [*get_args(Cell), *VARIED])
 def test_every_network_agrees_with_pytorch(cell, num_layers, tied, kind):
     """Cell × layers × projection × tied × kind of vocabulary, over 256 steps from random states."""
-    options = {"elman-relu": {"nonlinearity": "relu"}, "lstm-projected": {"proj_size": 5}}.get(cell, {})
+    options = VARIED.get(cell, {})
     model = tiny_checkpoint(kind, cell=cell.split("-")[0], num_layers=num_layers, tied=tied, **options).model
     if "nonlinearity" in options:  # a ReLU network with large weights grows without bound, and rounding with it
         with torch.no_grad():
