@@ -207,7 +207,18 @@ def _finish(graph: ir.Graph, opset: int) -> onnx.ModelProto:
     model = ir.Model(graph, ir_version=oldest_ir, producer_name="rnn-edge")
     for tidy in (NameFixPass(), ClearMetadataAndDocStringPass()):
         model = tidy(model).model
-    return ir.to_proto(model)
+    proto = ir.to_proto(model)
+    _drop_shapes(proto.graph)
+    return proto
+
+
+def _drop_shapes(graph: onnx.GraphProto) -> None:
+    """Forget the shapes of values in between: every reader infers them, and they take room in each bundle."""
+    del graph.value_info[:]
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _drop_shapes(attribute.g)
 
 
 def _port(value: onnx.ValueInfoProto) -> Port:

@@ -18,7 +18,8 @@ __all__ = ["BLOCK", "Blocks", "Columns", "round_blocks", "round_columns", "round
 
 BLOCK = 32  # weights that share one 4-bit scale: the size for which a row's result does not depend on its batch
 
-_FULL, _NEIGHBOURS = 127, 127  # two neighbours may round up by a half each, to 128
+_STEPS = 127  # of a byte to either side; two neighbours that sum up to it may round up by a half each, to 128
+_SMALLEST_SCALE = 2.0**-14  # below it, half precision loses digits; no weight of interest is smaller than its half
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,11 @@ class Columns:
     """8-bit weights with a scale for each column: `values * scales` is what they stand for."""
 
     values: NDArray[np.int8]  # (input, output)
-    scales: Floats  # (output,)
+    scales: NDArray[np.float16]  # (output,)
 
     def restore(self) -> Floats:
         """Return what the weights have become, float32 (input, output)."""
-        return self.values.astype(np.float32) * self.scales
+        return self.values.astype(np.float32) * self.scales.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,19 @@ class Blocks:
 def round_columns(weight: Floats) -> Columns:
     """Round float32 (input, output) to 8 bits, symmetric, safe on every processor."""
     odd = weight[1::2] if len(weight) % 2 == 0 else np.concatenate([weight[1::2], np.zeros_like(weight[:1])])
-    scales = np.maximum(np.abs(weight).max(axis=0) / _FULL, np.abs(weight[::2] + odd).max(axis=0) / _NEIGHBOURS)
-    scales = np.where(scales > 0, scales, 1).astype(np.float32)
-    return Columns(np.clip(np.round(weight / scales), -_FULL, _FULL).astype(np.int8), scales)
+    return _round(weight, np.maximum(np.abs(weight).max(axis=0), np.abs(weight[::2] + odd).max(axis=0)))
 
 
 def round_rows(table: Floats) -> Columns:
     """Round a look-up table, float32 (rows, width), with a scale for each row; the result is its transpose."""
-    scales = np.abs(table).max(axis=1) / _FULL
-    scales = np.where(scales > 0, scales, 1).astype(np.float32)
-    return Columns(np.round(table.T / scales).astype(np.int8), scales)
+    return _round(table.T, np.abs(table).max(axis=1))
+
+
+def _round(weight: Floats, largest: Floats) -> Columns:
+    """Round float32 (input, output) so that `largest`, float32 (output,), takes 127 steps."""
+    scales = np.maximum(largest / _STEPS, _SMALLEST_SCALE).astype(np.float16)
+    values = np.round(weight / scales.astype(np.float32))
+    return Columns(np.clip(values, -_STEPS, _STEPS).astype(np.int8), scales)
 
 
 def round_blocks(weight: Floats) -> Blocks:

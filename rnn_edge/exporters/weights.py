@@ -135,53 +135,48 @@ class Weights:
     def _int8(self, name: str, weight: Floats, columns: Columns, bias: Floats | None, *, bounded: bool) -> Matrix:
         """Multiply in integers, which is exact, so that no row depends on another; scale afterwards.
 
-        One scale for all columns goes into the product, and what each column deviates from it into a multiplication of
-        its own: ONNX Runtime's product is much slower with a scale for each column.
+        The columns' scales go into a multiplication of their own: ONNX Runtime's product is much slower with them.
         """
         bytes_ = columns.values.nbytes + columns.scales.nbytes
         self._record(name, "int8", bytes_, weight, columns.restore(), "")
-        values = self._constant(name, columns.values)
-        common = np.exp(np.log(columns.scales).mean(dtype=np.float64)).astype(np.float32)
-        ratios = columns.scales / common
-        common_scale, ratio = self._constant(f"{name}.scale", common), self._constant(f"{name}.ratios", ratios)
+        values, scales = self._constant(name, columns.values), self._scales(name, columns)
         zero, one = self._constant("zero_point", np.uint8(_ZERO)), self._constant("one", np.float32(1))
         step = self._constant("step", np.float32(1 / _STEPS))
-        inside = self._bias(name, None if bias is None else bias / ratios if bounded else None)
-        outside = self._bias(name, bias if not bounded else None)
+        added = self._bias(name, bias)
 
         def multiply(op: OpBuilder, x: Factor) -> ir.Value:
-            product: ir.Value
             if bounded:
-                bytes_of_x = op.QuantizeLinear(x, step, zero)
-                product = op.MatMulIntegerToFloat(
-                    bytes_of_x, values, step, common_scale, zero, None, inside, _domain=_CONTRIB
-                )
-                product = op.Mul(product, ratio)
-                return product
+                quantized = op.QuantizeLinear(x, step, zero)
+                product = op.MatMulIntegerToFloat(quantized, values, step, one, zero, _domain=_CONTRIB)
+                return _add(op, op.Mul(product, scales), added)
             rows = x if isinstance(x, Rows) else _rows(op, x)
-            product = op.MatMulIntegerToFloat(rows.values, values, one, common_scale, zero, _domain=_CONTRIB)
-            return _add(op, op.Mul(op.Mul(product, rows.scales), ratio), outside)
+            product = op.MatMulIntegerToFloat(rows.values, values, one, one, zero, _domain=_CONTRIB)
+            return _add(op, op.Mul(op.Mul(product, rows.scales), scales), added)
 
         return multiply
+
+    def _scales(self, name: str, columns: Columns) -> ir.Value:
+        """Store the scales of columns; ONNX Runtime widens them once, when it loads the graph."""
+        return self._as_float(self._constant(f"{name}.scales", columns.scales), "fp16")
 
     def _int8_table(self, name: str, rows: Floats) -> Table:
         """Store rows as the bytes that a product reads."""
         rounded = round_rows(rows)
         self._record(name, "int8", rounded.values.nbytes + rounded.scales.nbytes, rows, rounded.restore().T, "")
         values = self._constant(name, (rounded.values.T.astype(np.int16) + _ZERO).astype(np.uint8))
-        scales = self._constant(f"{name}.scales", rounded.scales[:, None])
-        return lambda op, ids: Rows(op.Gather(values, ids), op.Gather(scales, ids))
+        scales = self._scales(name, rounded)
+        return lambda op, ids: Rows(op.Gather(values, ids), op.Unsqueeze(op.Gather(scales, ids), [-1]))
 
     def _tied_int8_table(self, name: str, columns: Columns) -> Table:
         """Look up columns of a matrix that is stored as a product wants it; its scales serve both."""
         values = self._constant(name, columns.values)
-        scales = self._constant(f"{name}.row_scales", columns.scales[:, None])
+        scales = self._scales(name, columns)
         zero = self._constant("zero_point.float", np.float32(_ZERO))
 
         def look_up(op: OpBuilder, ids: ir.Value) -> Factor:
             found = op.Transpose(op.Gather(values, ids, axis=1), perm=[1, 2, 0])  # int8 (time, batch, width)
             shifted = op.Add(op.Cast(found, to=ir.DataType.FLOAT), zero)
-            return Rows(op.Cast(shifted, to=ir.DataType.UINT8), op.Gather(scales, ids))
+            return Rows(op.Cast(shifted, to=ir.DataType.UINT8), op.Unsqueeze(op.Gather(scales, ids), [-1]))
 
         return look_up
 
