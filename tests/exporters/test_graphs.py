@@ -37,13 +37,13 @@ def model(name: str, **changes):
     return tiny_checkpoint(**{**CELLS[name], **changes}).model
 
 
-def opened(graph: onnx.ModelProto) -> StepGraph:
-    return StepGraph(graph.SerializeToString(), describe_graph(graph, "x").inputs[1:])
+def opened(graph: onnx.ModelProto, threads: int = 1) -> StepGraph:
+    return StepGraph(graph.SerializeToString(), describe_graph(graph, "x").inputs[1:], threads=threads)
 
 
 @functools.cache
-def running(name: str, precision: str = "fp32") -> StepGraph:
-    return opened(step_graph(model(name), Plan(precision)).proto)
+def running(name: str, precision: str = "fp32", threads: int = 1) -> StepGraph:
+    return opened(step_graph(model(name), Plan(precision)).proto, threads)
 
 
 @every_cell
@@ -106,11 +106,25 @@ def test_no_name_hides_another():
 
 @every_cell
 @pytest.mark.parametrize("precision", get_args(Precision))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=6)
 @given(data=st.data())
 def test_every_way_of_reading_gives_the_same_bits(name, precision, data):
     """Alone, in a batch, padded, idle in between, in pieces: not only close, but equal."""
-    graph, random = running(name, precision), np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    check_ways_of_reading(running(name, precision), running(name, precision), data)
+
+
+@pytest.mark.slow
+@every_cell
+@pytest.mark.parametrize("precision", get_args(Precision))
+@settings(max_examples=120)
+@given(data=st.data())
+def test_thousands_of_ways_of_reading_give_the_same_bits(name, precision, data):
+    """Also with two threads."""
+    check_ways_of_reading(running(name, precision), running(name, precision, threads=2), data)
+
+
+def check_ways_of_reading(graph, other, data) -> None:
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     lengths = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=5))
     rows = [random.integers(0, 270, length) for length in lengths]
     state = tuple(random.uniform(-1, 1, part.shape).astype(np.float32) for part in graph.start(len(rows)))
@@ -121,8 +135,8 @@ def test_every_way_of_reading_gives_the_same_bits(name, precision, data):
         gaps = np.sort(random.choice(padded.shape[1], len(row), replace=False))
         padded[index, gaps] = row
     cut = data.draw(st.integers(1, padded.shape[1] - 1))
-    _, between = graph.step(np.ascontiguousarray(padded[:, :cut]), state)
-    logits, after = graph.step(np.ascontiguousarray(padded[:, cut:]), between)
+    _, between = other.step(np.ascontiguousarray(padded[:, :cut]), state)
+    logits, after = other.step(np.ascontiguousarray(padded[:, cut:]), between)
     for index, (expected, expected_state) in enumerate(alone):
         assert np.array_equal(logits[index : index + 1], expected)
         assert all(map(np.array_equal, _row(after, index), expected_state))
