@@ -1,6 +1,6 @@
-"""One token of one row: PyTorch eager against the exported bundle, in turn, in the same process and on one thread.
+"""One token of one row: PyTorch eager against bundles in each precision, in turn, in the same process, on one thread.
 
-python -m benchmarks.step [--hidden-size 256 --vocab-size 10000 ...]
+python -m benchmarks.step [--hidden-size 256 --vocab-size 10000 --batch 5 ...]
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from rnn_edge.bundle import Precision
 from rnn_edge.exporters.graphs import describe_graph, step_graph
+from rnn_edge.exporters.weights import Plan
 from rnn_edge.modules import LanguageModel
 from rnn_edge.runtimes import StepGraph
 from rnn_edge.spec import ModelSpec
 
 ROUNDS, STEPS, WARM_UP = 7, 200, 50
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "int4")
 
 
 def main() -> None:
@@ -35,9 +38,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{_processor()}, one thread; Python {platform.python_version()}, " + _versions())
-    print(
-        f"{'cell':<8}{'PyTorch eager':>22}{'bundle, fp32':>22}{'ratio':>8}   (µs a step: median, min–max of {ROUNDS})"
-    )
+    print(f"µs a step, median of {ROUNDS} rounds and their spread; × is how many times faster than PyTorch\n")
+    print("| cell | PyTorch eager | " + " | ".join(PRECISIONS) + " |\n| --- |" + " --- |" * (1 + len(PRECISIONS)))
     for cell in ("elman", "gru", "lstm"):
         spec = ModelSpec(
             vocab_size=arguments.vocab_size,
@@ -47,9 +49,10 @@ def main() -> None:
             cell=cell,
         )
         model = LanguageModel(spec).eval()
-        eager, bundle = _interleaved(_torch_steps(model, arguments.batch), _bundle_steps(model, arguments.batch))
-        ratio = statistics.median(eager) / statistics.median(bundle)
-        print(f"{cell:<8}{_summary(eager):>22}{_summary(bundle):>22}{ratio:>7.1f}×")
+        bundles = [_bundle_steps(model, Plan(precision), arguments.batch) for precision in PRECISIONS]
+        eager, *others = _interleaved(_torch_steps(model, arguments.batch), *bundles)
+        cells = [f"{_summary(times)} ({statistics.median(eager) / statistics.median(times):.1f}×)" for times in others]
+        print(f"| {cell} | {_summary(eager)} | " + " | ".join(cells) + " |")
 
 
 def _torch_steps(model: LanguageModel, batch: int) -> Callable[[int], None]:
@@ -64,8 +67,8 @@ def _torch_steps(model: LanguageModel, batch: int) -> Callable[[int], None]:
     return run
 
 
-def _bundle_steps(model: LanguageModel, batch: int) -> Callable[[int], None]:
-    proto = step_graph(model).proto
+def _bundle_steps(model: LanguageModel, plan: Plan, batch: int) -> Callable[[int], None]:
+    proto = step_graph(model, plan).proto
     graph = StepGraph(proto.SerializeToString(), describe_graph(proto, "model.onnx").inputs[1:])
 
     def run(steps: int) -> None:
