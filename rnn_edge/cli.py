@@ -511,12 +511,19 @@ def _checkpoint_facts(path: Path) -> dict[str, Any]:
 def _print_facts(facts: dict[str, Any], indent: str = "") -> None:
     """Print nested facts, one a line."""
     for name, value in facts.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             click.echo(f"{indent}{name}")
             _print_facts(value, indent + "  ")
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             click.echo(f"{indent}{name}")
             for each in value:
-                click.echo(f"{indent}  {', '.join(f'{key} {entry}' for key, entry in each.items())}")
-        else:
-            click.echo(f"{indent}{name}: {value}")
+                told = (f"{key} {_in_short(entry)}" for key, entry in each.items() if entry not in ("", None))
+                click.echo(f"{indent}  {', '.join(told)}")
+        elif value not in ({}, [], ""):
+            click.echo(f"{indent}{name}: {_in_short(value)}")
+
+
+def _in_short(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_in_short, value)) if len(value) <= 8 else f"{len(value)} values"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

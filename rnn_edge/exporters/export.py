@@ -113,11 +113,10 @@ def verify(checkpoint: str | Path, bundle: str | Path, *, atol: float = DEFAULTS
     """Compare a bundle with the checkpoint it should have come from; see `Parity.require`."""
     options = ExportOptions(atol=atol)
     source, found = load_checkpoint(Path(checkpoint)), Bundle.read(Path(bundle))
-    if source.model.spec != found.manifest.spec:
-        raise ExportError(
-            f"{bundle} was not exported from {checkpoint}: the bundle holds {found.manifest.spec}, "
-            f"the checkpoint {source.model.spec}"
-        )
+    ours, theirs = source.model.spec.to_dict(), found.manifest.spec.to_dict()
+    differences = [f"{name} {theirs[name]} instead of {ours[name]}" for name in ours if ours[name] != theirs[name]]
+    if differences:
+        raise ExportError(f"{bundle} was not exported from {checkpoint}: it has {', '.join(differences)}")
     if source.tokenizer.to_json() != found.tokenizer.to_json():
         raise ExportError(f"{bundle} was not exported from {checkpoint}: their vocabularies differ")
     plan = Plan(found.manifest.precision, found.manifest.keep_float)
