@@ -223,13 +223,13 @@ def verify(checkpoint: Path, bundle: Path, atol: float) -> None:
 @click.option("--input", "source", type=click.File("rb"), help="Read texts from a file, one a line.")
 @_options(
     ("--max-new-tokens", int, 20, "Longest completion, in tokens."),
-    ("--beam-size", click.IntRange(1), None, "Hypotheses kept. [default: 1, or twice --num-return]"),
+    ("--beam-size", click.IntRange(1), None, "Hypotheses kept. [default: 1; 16 for several --num-return]"),
     ("--num-return", click.IntRange(1), 1, "Completions of each text, best first."),
     ("--sample/--no-sample", None, None, "Draw tokens by chance; implied by the next three."),
     ("--temperature", float, None, "Below 1 sharpens the distribution, above 1 flattens it."),
     ("--top-k", int, None, "Draw among the k most probable tokens."),
     ("--top-p", float, None, "Draw among the tokens that make up this probability."),
-    ("--length-penalty", float, 1.0, "Beams are ranked by log-probability / length**penalty."),
+    ("--length-penalty", float, 0.0, "Beams are ranked by log-probability / length**penalty."),
     ("--seed", int, 0, "The same seed draws the same texts."),
     ("--provider", str, "cpu", "Where it must run."),
     ("--threads", int, 1, "Threads of one operator."),
@@ -434,7 +434,7 @@ def _generate_options(
 def _beams(beam_size: int | None, num_return: int, *, do_sample: bool) -> int:
     """Return how many hypotheses to keep: some of them end up as the same text, spelled in other tokens."""
     if beam_size is None:
-        return 1 if do_sample or num_return == 1 else 2 * num_return
+        return 1 if do_sample or num_return == 1 else max(16, 2 * num_return)
     return beam_size if do_sample else max(beam_size, num_return)
 
 
@@ -469,7 +469,7 @@ def _print_completions(text: str, completions: list[Completion], *, as_json: boo
 def _converse(model: LanguageModel, options: GenerateOptions) -> None:
     """Ask for a line, print suggestions, until the end of input or Ctrl-C."""
     if options.num_return_sequences == 1 and not options.do_sample:
-        options = dataclasses.replace(options, num_beams=max(6, options.num_beams), num_return_sequences=3)
+        options = dataclasses.replace(options, num_beams=max(16, options.num_beams), num_return_sequences=3)
     click.echo("Type the beginning of a line and press Enter; Ctrl-D ends.", err=True)
     while True:
         try:

@@ -123,7 +123,7 @@ def test_held_out_files_and_lines_are_read():
         (["--dropout", "nan"], "dropout must be"),
         (["--proj-size", "12"], "proj_size 12 must be smaller than hidden_size 12"),
         (["--cell", "gru", "--proj-size", "6"], "proj_size is for the lstm cell only"),
-        (["--cell", "lstm", "--nonlinearity", "relu"], "nonlinearity 'relu' is for the elman cell only"),
+        (["--cell", "lstm", "--nonlinearity", "relu"], "nonlinearity 'relu' is for the elman and gru cells only"),
         (["--vocab-size", "100"], "a vocabulary of bpe needs at least 257 tokens, got 100"),
         (["--epochs", "0", "--bptt", "0"], "epochs must be a whole number from 1 to 2147483647, got 0; bptt must"),
         (["--resume"], "there is nothing to resume: model.pt.resume does not exist"),

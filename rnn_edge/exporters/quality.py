@@ -66,7 +66,7 @@ def compare(before: StepModel, after: StepModel, tokens: Ids) -> Quality:
         after_logits, after_state = after.step(column, after_state)
         sums += _differences(before_logits, after_logits, targets[:, time])
     count = rows * length
-    negative_before, negative_after, agreed, divergence = sums / count
+    negative_before, negative_after, agreed, divergence = (sums / count).tolist()
     prompts = [np.ascontiguousarray(inputs[row : row + 1, :PROMPT_LENGTH]) for row in range(min(rows, PROMPTS))]
     return Quality(
         tokens=count,
@@ -108,5 +108,4 @@ def continue_tokens(model: StepModel, prompt: Ids, *, num_beams: int, new_tokens
     logits, state = model.step(prompt, model.start(1))
     silent = [b""] * logits.shape[1]
     rules = Rules(token_bytes=silent, end_id=None, unknown_id=None, max_new_tokens=new_tokens)
-    found = beam_search(model, [[Path()]], Position(logits, state), rules, num_beams=num_beams)[0]
-    return sorted(found, key=lambda path: -path.log_prob)
+    return beam_search(model, [[Path()]], Position(logits, state), rules, num_beams=num_beams)[0]

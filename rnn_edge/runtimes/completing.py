@@ -26,6 +26,8 @@ from rnn_edge.runtimes.decoding import (
     greedily,
     join,
     randomly,
+    rank,
+    score,
     take,
     walk,
 )
@@ -95,7 +97,14 @@ class Completer:
         """Search with beams that start from the best covers of each word."""
         starts, position = self._starts(position, pending, options, [()] * len(pending))
         rules = self._rules(options)
-        return beam_search(self._model, starts, position, rules, num_beams=options.num_beams)
+        return beam_search(
+            self._model,
+            starts,
+            position,
+            rules,
+            num_beams=options.num_beams,
+            length_penalty=options.length_penalty,
+        )
 
     def _walk_to_the_end(
         self, position: Position, pending: Sequence[str], options: GenerateOptions
@@ -173,8 +182,7 @@ def _generators(options: GenerateOptions) -> list[np.random.Generator]:
 
 def _ranked(paths: Sequence[Path], options: GenerateOptions) -> list[Completion]:
     """Return the best completions; of equals, those found first; of one text in several spellings, the best."""
-    completions = [_completion(path, options.length_penalty) for path in paths]
-    completions.sort(key=lambda completion: -completion.score)
+    completions = [_completion(path, options.length_penalty) for path in rank(paths, options.length_penalty)]
     if not options.do_sample:
         distinct: dict[str, Completion] = {}
         for completion in completions:
@@ -189,7 +197,7 @@ def _completion(path: Path, length_penalty: float) -> Completion:
         text=utf_8_decode(path.said, "replace")[0],  # leaves out the beginning of a character
         tokens=path.tokens,
         log_prob=path.log_prob,
-        score=path.log_prob / len(path.tokens) ** length_penalty,
+        score=score(path, length_penalty),
         finish_reason=path.finish,
     )
 

@@ -239,14 +239,17 @@ def beam_search(
     rules: Rules,
     *,
     num_beams: int,
+    length_penalty: float = 0.0,
 ) -> list[list[Path]]:
-    """Continue each prompt's paths with a beam of fixed width: the `num_beams` most probable, less those that ended.
+    """Continue each prompt's paths with a beam: the `num_beams` most probable that have not ended, at every step.
 
-    starts    each prompt's first paths, at most num_beams
-    position  a row for each path that has not ended yet, in their order
-    returns   each prompt's ended paths, in the order in which they ended
+    starts          each prompt's first paths, at most num_beams
+    position        a row for each path that has not ended yet, in their order
+    length_penalty  paths are ranked by log_prob / tokens**length_penalty
+    returns         each prompt's best ended paths, at most num_beams, best first
 
-    Of equals, those from the earlier beam win, then the lowest id. All prompts share one call of the model per step.
+    A prompt is done when nothing that goes on can still be among its best. Of equals, those from the earlier beam win,
+    then the lowest id. All prompts share one call of the model per step.
     """
     ended = [[path for path in paths if path.finish] for paths in starts]
     beams = [[path for path in paths if not path.finish] for paths in starts]
@@ -255,15 +258,37 @@ def beam_search(
         first = 0  # row of the prompt's first beam
         for prompt, paths in enumerate(beams):
             rows = slice(first, first + len(paths))
-            grown = _grow(paths, position.logits[rows], num_beams - len(ended[prompt]), rules)
-            ended[prompt] += [path for _, path in grown if path.finish]
-            beams[prompt] = [path for _, path in grown if not path.finish]
-            parents += [first + beam for beam, path in grown if not path.finish]
+            grown = _grow(paths, position.logits[rows], 2 * num_beams, rules)
+            finished = [path for _, path in grown[:num_beams] if path.finish]
+            ended[prompt] = rank(ended[prompt] + finished, length_penalty)[:num_beams]
+            going = [(beam, path) for beam, path in grown if not path.finish][:num_beams]
+            if len(ended[prompt]) == num_beams and going:
+                worst = score(ended[prompt][-1], length_penalty)
+                going = [each for each in going if _hope(each[1], rules, length_penalty) > worst]
+            beams[prompt] = [path for _, path in going]
+            parents += [first + beam for beam, _ in going]
             first = rows.stop
         if parents:
             newest = [path.tokens[-1] for paths in beams for path in paths]
             position = step(model, newest, reorder(position.state, parents))
     return ended
+
+
+def score(path: Path, length_penalty: float) -> float:
+    """Return what a path is ranked by."""
+    return path.log_prob / len(path.tokens) ** length_penalty if path.tokens else 0.0
+
+
+def rank(paths: Sequence[Path], length_penalty: float) -> list[Path]:
+    """Return the paths, best first; of equals, those that come first."""
+    return sorted(paths, key=lambda path: -score(path, length_penalty))
+
+
+def _hope(path: Path, rules: Rules, length_penalty: float) -> float:
+    """Return a score that no path which goes on from this one can exceed: probabilities only fall."""
+    longest = len(path.tokens) + rules.max_new_tokens - path.new_tokens + 1  # the end token is not a new one
+    lengths = np.array([len(path.tokens) + 1, longest], np.float64)
+    return float((path.log_prob / lengths**length_penalty).max())
 
 
 def _grow(paths: Sequence[Path], logits: Floats, count: int, rules: Rules) -> list[tuple[int, Path]]:

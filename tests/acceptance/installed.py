@@ -47,7 +47,11 @@ def test_info_tells_of_the_built_in_model():
 
 
 def test_commands_that_need_torch_say_how_to_get_it():
-    for arguments in (["export", "model.pt"], ["verify", "model.pt", "model.rnn"], ["train", "text.txt", "-o", "model.pt"]):
+    for arguments in (
+        ["export", "model.pt"],
+        ["verify", "model.pt", "model.rnn"],
+        ["train", "text.txt", "-o", "model.pt"],
+    ):
         done = rnn_edge_run(*arguments)
         assert done.returncode == 1
         assert "pip install 'rnn-edge[cpu,export]'" in done.stderr

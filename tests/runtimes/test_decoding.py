@@ -225,17 +225,21 @@ def test_a_prompt_finds_in_any_batch_what_it_finds_alone(prompts, seed, num_beam
 
 
 @given(seeds, st.integers(1, 5), st.sampled_from([None, 0]), st.sampled_from([None, 1]))
-def test_a_beam_of_k_is_the_lectures_beam_of_k(seed, num_beams, end_id, unknown_id):
-    """Beside the textbook: keep the k best, and one less for each that has ended."""
+def test_a_beam_of_k_goes_on_with_the_k_best_until_no_better_can_come(seed, num_beams, end_id, unknown_id):
+    """Beside a slow reference that scores every path from its beginning."""
     scores = random_scores(4, seed)
     rules = replace(RULES, end_id=end_id, unknown_id=unknown_id, max_new_tokens=4)
     live, ended = [()], []
     for length in range(1, 5):
         grown = [(*path, token) for path in live for token in range(4) if token != unknown_id]
         grown.sort(key=lambda path: -log_prob(scores, path, [2]))
-        kept = grown[: num_beams - len(ended)]
-        ended += [path for path in kept if path[-1] == end_id or length == 4]
-        live = [path for path in kept if path not in ended]
+        ending = [path for path in grown if path[-1] == end_id or length == 4]
+        ended += [path for path in grown[:num_beams] if path in ending]
+        ended = sorted(ended, key=lambda path: -log_prob(scores, path, [2]))[:num_beams]
+        live = [path for path in grown[: 2 * num_beams] if path not in ending][:num_beams]
+        if len(ended) == num_beams:
+            worst = log_prob(scores, ended[-1], [2])
+            live = [path for path in live if log_prob(scores, path, [2]) > worst]
     found = search(RememberingModel(scores), [[2]], rules, num_beams)[0]
     assert ended == [path.tokens for path in found]
 
@@ -274,7 +278,8 @@ def test_starts_that_have_ended_take_their_place_in_the_beam():
     model = RememberingModel(random_scores(3, 0))
     done = Path((2,), -1.0, b"c", 1, "stop")
     found = beam_search(model, [[done, Path()], [done]], read(model, [[0]]), RULES, num_beams=2)
-    assert found == [[done, *search(model, [[0]], RULES, 1)[0]], [done]]
+    rivals = search(model, [[0]], RULES, 2)[0]
+    assert found == [sorted([done, *rivals], key=lambda path: -path.log_prob)[:2], [done]]
 
 
 def test_all_beams_of_all_prompts_share_a_step():

@@ -169,9 +169,9 @@ def test_the_length_penalty_chooses_between_short_and_long():
     model = character_model({"a": {"$": 0.4, "b": 0.3}, "b": {"$": 1.0}})
     texts = {
         penalty: model.complete("a", GenerateOptions(num_beams=2, length_penalty=penalty))[0].text
-        for penalty in (-1.0, 0.0, 1.0, 2.0)
+        for penalty in (-1.0, 0.0, 1.0)
     }
-    assert texts == {-1.0: "", 0.0: "", 1.0: "b", 2.0: "b"}
+    assert texts == {-1.0: "", 0.0: "", 1.0: "b"}
 
 
 # The unfinished word

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -292,7 +291,7 @@ def test_a_directory_that_cannot_be_written_is_refused(monkeypatch):
 
 CLI = [sys.executable, "-m", "rnn_edge", "train", "corpus.txt", "-o"]
 SMALL = shlex.split("--vocab-size 300 --embedding-size 8 --hidden-size 12 --dropout 0.2 --batch-size 4 --bptt 8")
-QUICK = [*SMALL, "--epochs", "6", "--eval-interval", "5", "--threads", "1"]
+QUICK = [*SMALL, "--eval-interval", "5", "--patience", "9999", "--threads", "1"]
 
 
 def run_until_killed(arguments, *, looks: int, delay: float) -> bool:
@@ -301,34 +300,38 @@ def run_until_killed(arguments, *, looks: int, delay: float) -> bool:
     for _, _ in zip(range(looks), process.stderr, strict=False):
         pass
     time.sleep(delay)
-    process.send_signal(signal.SIGKILL)
+    running = process.poll() is None
+    process.kill()
+    process.wait()
     process.stderr.close()
-    return process.wait() == -signal.SIGKILL
+    return running
 
 
 def run_to_the_end(*arguments: str) -> None:
-    result = CliRunner().invoke(main, ["train", "corpus.txt", *QUICK, "-o", *arguments])
+    result = CliRunner().invoke(main, ["train", "corpus.txt", "-o", *arguments])
     assert result.exit_code == 0, result.output
 
 
-def survive(kills: int) -> None:
+def survive(*, kills: int, epochs: int) -> None:
+    """Kill a run at random moments; there must be epochs enough for it to be still running."""
     chance = random.Random(0)
+    options = [*QUICK, "--epochs", str(epochs)]
     Path("corpus.txt").write_text("the cat sat on the mat, and the dog on the log\n" * 60)
-    run_to_the_end("straight.pt")
+    run_to_the_end("straight.pt", *options)
     resume: list[str] = []
     for _ in range(kills):
         delay = chance.uniform(0, 0.03)
-        assert run_until_killed(["model.pt", *QUICK, *resume], looks=chance.randint(1, 2), delay=delay)
+        assert run_until_killed(["model.pt", *options, *resume], looks=chance.randint(1, 2), delay=delay)
         load_checkpoint(OUTPUT)
         resume = ["--resume"]
-    run_to_the_end("model.pt", "--resume")
+    run_to_the_end("model.pt", *options, "--resume")
     assert weights_in() == weights_in(Path("straight.pt"))
 
 
 def test_a_killed_run_goes_on_to_the_weights_of_an_uninterrupted_one():
-    survive(kills=2)
+    survive(kills=2, epochs=10)
 
 
 @pytest.mark.slow
 def test_a_run_survives_many_kills():
-    survive(kills=12)
+    survive(kills=12, epochs=60)
