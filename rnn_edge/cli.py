@@ -201,7 +201,7 @@ def export(checkpoint: Path, output: Path | None, **choices: Any) -> None:
     if exported.quality:
         _print_quality(exported.quality)
     click.echo(f"{exported.path}: {exported.bytes / 1e6:.2f} MB")
-    click.echo(f"next: rnn-edge run {exported.path}", err=True)
+    click.echo(f"next: rnn-edge run {exported.path}")
 
 
 @main.command()

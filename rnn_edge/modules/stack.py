@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 
 import torch
@@ -11,6 +12,9 @@ from rnn_edge.modules.variants import VariedRNN
 from rnn_edge.spec import ModelSpec
 
 __all__ = ["Stack", "State"]
+
+# PyTorch says once that an LSTM with projection trains without oneDNN. It is right, and nobody can do anything about it.
+warnings.filterwarnings("ignore", message="LSTM with projections is not supported with oneDNN")
 
 State = tuple[Tensor, ...]
 """`(h,)`, or `(h, c)` for an LSTM; each float32 (layers, batch, width)."""
