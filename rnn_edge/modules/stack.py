@@ -13,7 +13,7 @@ from rnn_edge.spec import ModelSpec
 
 __all__ = ["Stack", "State"]
 
-# PyTorch says once that an LSTM with projection trains without oneDNN. It is right, and nobody can do anything about it.
+# PyTorch says once that an LSTM with projection trains without oneDNN. Right, but nothing a user could change.
 warnings.filterwarnings("ignore", message="LSTM with projections is not supported with oneDNN")
 
 State = tuple[Tensor, ...]
