@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+
 import hypothesis
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a background job, whose children would not hear Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("patient", deadline=None)  # machines that run tests are busy
 hypothesis.settings.load_profile("patient")
