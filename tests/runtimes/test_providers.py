@@ -58,3 +58,18 @@ def test_absurd_threads_are_refused(threads):
 def test_what_is_no_graph_is_refused():
     with pytest.raises(BundleError, match="cannot open this graph on 'cpu'"):
         open_session(b"no graph")
+
+
+@pytest.mark.parametrize("place", ["../secret", "/etc/hostname"])
+def test_a_graph_reads_no_file_outside(tmp_path, place):
+    """A hostile graph may keep its weights "externally", in a file of yours."""
+    onnx = pytest.importorskip("onnx")
+    (tmp_path.parent / "secret").write_bytes(bytes(16))
+    weight = onnx.TensorProto(name="w", data_type=1, dims=[4], data_location=onnx.TensorProto.EXTERNAL)
+    weight.external_data.add(key="location", value=place)
+    ports = [onnx.helper.make_tensor_value_info(name, 1, [4]) for name in "xy"]
+    nodes = [onnx.helper.make_node("Add", ["x", "w"], ["y"])]
+    graph = onnx.helper.make_graph(nodes, "hostile", ports[:1], ports[1:], [weight])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    with pytest.raises(BundleError, match="cannot open this graph"):
+        open_session(model.SerializeToString())
