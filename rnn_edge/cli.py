@@ -222,9 +222,9 @@ def verify(checkpoint: Path, bundle: Path, atol: float) -> None:
 @click.argument("words", metavar="[BUNDLE] [TEXT]...", nargs=-1)
 @click.option("--input", "source", type=click.File("rb"), help="Read texts from a file, one a line.")
 @_options(
-    ("--max-new-tokens", int, 20, "Longest completion, in tokens."),
+    ("--max-new-tokens", int, None, "Longest completion, in tokens. [default: 20; 4 for several --num-return]"),
     ("--beam-size", click.IntRange(1), None, "Hypotheses kept. [default: 1; 16 for several --num-return]"),
-    ("--num-return", click.IntRange(1), 1, "Completions of each text, best first."),
+    ("--num-return", click.IntRange(1), None, "Completions of each text, best first. [default: 1; 3 at a prompt]"),
     ("--sample/--no-sample", None, None, "Draw tokens by chance; implied by the next three."),
     ("--temperature", float, None, "Below 1 sharpens the distribution, above 1 flattens it."),
     ("--top-k", int, None, "Draw among the k most probable tokens."),
@@ -262,9 +262,10 @@ def run(
     from rnn_edge.runtimes import load
 
     path, texts = _bundle_and_texts(words)
-    options = _generate_options(**choices)
+    asks = not texts and source is None and sys.stdin.isatty()
+    options = _generate_options(**choices, usual_return=3 if asks else 1)
     model = load(path, provider=provider, threads=threads, self_test=self_test)
-    if not texts and source is None and sys.stdin.isatty():
+    if asks:
         _converse(model, options)
         return
     for text in texts or _lines(source or sys.stdin.buffer):
@@ -401,9 +402,10 @@ def _bundle_and_texts(words: tuple[str, ...]) -> tuple[Path | None, tuple[str, .
 
 def _generate_options(
     *,
-    max_new_tokens: int,
+    max_new_tokens: int | None,
     beam_size: int | None,
-    num_return: int,
+    num_return: int | None,
+    usual_return: int,
     sample: bool | None,
     temperature: float | None,
     top_k: int | None,
@@ -415,10 +417,11 @@ def _generate_options(
 ) -> GenerateOptions:
     from rnn_edge.runtimes import GenerateOptions
 
+    num_return = num_return or usual_return
     asked_to_draw = any(value is not None for value in (temperature, top_k, top_p))
     do_sample = asked_to_draw if sample is None else sample
     return GenerateOptions(
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=max_new_tokens if max_new_tokens is not None else 20 if num_return == 1 else 4,
         num_beams=_beams(beam_size, num_return, do_sample=do_sample),
         num_return_sequences=num_return,
         do_sample=do_sample,
@@ -468,8 +471,6 @@ def _print_completions(text: str, completions: list[Completion], *, as_json: boo
 
 def _converse(model: LanguageModel, options: GenerateOptions) -> None:
     """Ask for a line, print suggestions, until the end of input or Ctrl-C."""
-    if options.num_return_sequences == 1 and not options.do_sample:
-        options = dataclasses.replace(options, num_beams=max(16, options.num_beams), num_return_sequences=3)
     click.echo("Type the beginning of a line and press Enter; Ctrl-D ends.", err=True)
     while True:
         try:
