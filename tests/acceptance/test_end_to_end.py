@@ -35,5 +35,7 @@ def test_a_text_becomes_a_model_that_continues_it(cell, tokenizer):
     assert rnn_edge("run", "model.rnn", "--max-new-tokens", "9", text="the cat sat on th\n").startswith(
         "the cat sat on the "
     )
-    found = json.loads(rnn_edge("run", "model.rnn", "--json", "--num-return", "2", "the dog s"))
+    found = json.loads(
+        rnn_edge("run", "model.rnn", "--json", "--num-return", "2", "--max-new-tokens", "9", "the dog s")
+    )
     assert found["completions"][0]["text"].startswith("at on the")
