@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar, get_args
@@ -130,9 +131,10 @@ def train(
       rnn-edge train corpus.txt -o model.pt
       rnn-edge train messages.txt --lines --tokenizer words --cell gru --max-minutes 10 -o model.pt
     """
+    _with_torch("rnn_edge.training.loop")
+    from rnn_edge import training
     from rnn_edge.text import Tokenizer
 
-    training = _training()
     options = TrainOptions(**_pick(choices, TrainOptions))
     spec = ModelSpec(**_pick(choices, ModelSpec))
     training.check_output(output, corpus=[*corpus, *held_out])
@@ -186,14 +188,10 @@ def export(checkpoint: Path, output: Path | None, **choices: Any) -> None:
       rnn-edge export model.pt -o model.rnn
       rnn-edge export model.pt --precision int8 --eval held-out.txt
     """
-    exporters = _exporters()
+    exporters = _with_torch("rnn_edge.exporters")
     options = exporters.ExportOptions(
-        precision=choices["precision"],
-        opset=choices["opset"],
-        atol=choices["atol"],
-        keep_float=choices["keep_float"],
+        **_pick(choices, exporters.ExportOptions),
         eval_text=_read_text(choices["eval"]) if choices["eval"] else None,
-        max_loss=choices["max_loss"],
         max_bytes=choices["max_size"],
     )
     exported = exporters.export(checkpoint, output or checkpoint.with_suffix(".rnn"), options)
@@ -213,7 +211,7 @@ def verify(checkpoint: Path, bundle: Path, atol: float) -> None:
 
     Example: rnn-edge verify model.pt model.rnn
     """
-    parity = _exporters().verify(checkpoint, bundle, atol=atol)
+    parity = _with_torch("rnn_edge.exporters").verify(checkpoint, bundle, atol=atol)
     _print_parity(parity)
     parity.require()
 
@@ -290,15 +288,6 @@ def info(path: Path | None, as_json: bool) -> None:
         _print_facts(facts)
 
 
-def _training() -> ModuleType:
-    """Import what needs PyTorch, or say how to get it."""
-    try:
-        import rnn_edge.training.loop
-    except ImportError as error:
-        raise click.ClickException(f"training needs PyTorch ({error}): pip install 'rnn-edge[cpu,export]'") from error
-    return rnn_edge.training
-
-
 def _pick(choices: dict[str, Any], kind: type) -> dict[str, Any]:
     """Return the choices that are fields of a dataclass."""
     names = {field.name for field in dataclasses.fields(kind)}
@@ -357,15 +346,14 @@ def _first_interrupt() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _exporters() -> ModuleType:
-    """Import what needs PyTorch and onnx, or say how to get them."""
+def _with_torch(module: str) -> ModuleType:
+    """Import what needs PyTorch or onnx, or say how to get them."""
     try:
-        import rnn_edge.exporters
+        return import_module(module)
     except ImportError as error:
         raise click.ClickException(
             f"this command needs PyTorch, onnx and onnxscript ({error}): pip install 'rnn-edge[cpu,export]'"
         ) from error
-    return rnn_edge.exporters
 
 
 def _print_parity(parity: Parity) -> None:
@@ -496,10 +484,7 @@ def _bundle_facts(path: Path) -> dict[str, Any]:
 
 
 def _checkpoint_facts(path: Path) -> dict[str, Any]:
-    _exporters()
-    from rnn_edge.modules import load_checkpoint
-
-    checkpoint = load_checkpoint(path)
+    checkpoint = _with_torch("rnn_edge.modules").load_checkpoint(path)
     return {
         "checkpoint": str(path),
         "tokenizer": checkpoint.tokenizer.kind,

@@ -78,6 +78,17 @@ class _Candidate:
     stored: tuple[Stored, ...]
 
 
+@dataclass(frozen=True)
+class _Bar:
+    """What a rounded graph is measured by: the exact one, and held-out text, int64 (tokens,)."""
+
+    exact: StepGraph
+    tokens: Ids
+
+    def measure(self, candidate: _Candidate) -> Quality:
+        return compare(self.exact, candidate.running, self.tokens)
+
+
 def export(checkpoint: str | Path | Checkpoint, output: str | Path, options: ExportOptions = DEFAULTS) -> Exported:
     """Turn a checkpoint into a bundle at `output`.
 
@@ -163,28 +174,28 @@ def _judge(source: Checkpoint, candidate: _Candidate, options: ExportOptions) ->
     """Let a rounded graph predict held-out text, and refuse one that got worse than allowed."""
     if candidate.plan.precision == "fp32":
         return None
-    quality = _measure(source, candidate, options)
-    if quality.loss > options.max_loss or not np.isfinite(quality.loss):
+    bar = _bar(source, options)
+    quality = bar.measure(candidate)
+    if not quality.loss <= options.max_loss:  # so that no number fails too
         raise ExportError(
             f"{candidate.plan.precision} raises the perplexity from {quality.perplexity_before:.2f} to "
             f"{quality.perplexity_after:.2f}, by {quality.loss:.1%}, and may raise it by {options.max_loss:.1%}; "
-            f"{_costliest(source, candidate, options, quality)}"
+            f"{_costliest(source.model, candidate, bar, quality, opset=options.opset)}"
         )
     return quality
 
 
-def _measure(source: Checkpoint, candidate: _Candidate, options: ExportOptions) -> Quality:
-    exact = _build(source.model, FP32, options.opset).running
-    return compare(exact, candidate.running, _held_out(source, options))
+def _bar(source: Checkpoint, options: ExportOptions) -> _Bar:
+    return _Bar(_build(source.model, FP32, options.opset).running, _held_out(source, options))
 
 
-def _costliest(source: Checkpoint, candidate: _Candidate, options: ExportOptions, quality: Quality) -> str:
+def _costliest(model: LanguageModel, candidate: _Candidate, bar: _Bar, quality: Quality, *, opset: int) -> str:
     """Tell which matrix costs most: the one that helps most when it alone stays float."""
     best_name, best = "", quality
     for stored in candidate.stored:
         if stored.precision != "fp32":
             plan = replace(candidate.plan, keep_float=(*candidate.plan.keep_float, stored.name))
-            found = _measure(source, _build(source.model, plan, options.opset), options)
+            found = bar.measure(_build(model, plan, opset))
             if found.kl_divergence < best.kl_divergence:
                 best_name, best = stored.name, found
     if not best_name:
@@ -194,9 +205,10 @@ def _costliest(source: Checkpoint, candidate: _Candidate, options: ExportOptions
 
 def _smallest(source: Checkpoint, options: ExportOptions) -> tuple[_Candidate, Quality | None]:
     """Return the smallest graph that passes the gate."""
+    bar = _bar(source, options)
     for precision in SMALLEST_FIRST:
         candidate = _build(source.model, Plan(precision, options.keep_float), options.opset)
-        quality = None if precision == "fp32" else _measure(source, candidate, options)
+        quality = None if precision == "fp32" else bar.measure(candidate)
         if quality is None or quality.loss <= options.max_loss:
             return candidate, quality
     raise AssertionError("fp32 passes always")

@@ -16,7 +16,7 @@ import torch
 from rnn_edge.errors import ExportError
 from rnn_edge.exporters.quality import continue_tokens
 from rnn_edge.modules import LanguageModel
-from rnn_edge.runtimes.arrays import Floats, Ids, State
+from rnn_edge.runtimes.arrays import Floats, Ids, State, join_states
 from rnn_edge.runtimes.decoding import StepModel
 
 __all__ = ["Check", "Parity", "Reference", "RowByRow", "TorchSteps", "measure_parity"]
@@ -128,7 +128,7 @@ class RowByRow:
         for row in range(len(tokens)):
             steps = list(_roll_out(self._graph, tokens[row : row + 1], _row(state, row)))
             rows.append((np.stack([logits for logits, _ in steps], axis=1), steps[-1][1]))
-        return np.concatenate([logits for logits, _ in rows]), _join([after for _, after in rows])
+        return np.concatenate([logits for logits, _ in rows]), join_states([after for _, after in rows])
 
 
 def measure_parity(
@@ -143,7 +143,7 @@ def measure_parity(
     state = tuple(random.uniform(-0.9, 0.9, part.shape).astype(np.float32) for part in graph.start(ROWS))
     expected = [reference.read(tokens[row : row + 1], _row(state, row)) for row in range(ROWS)]
     logits = np.concatenate([each[0] for each in expected])  # (rows, steps, vocab)
-    after = _join([each[1] for each in expected])
+    after = join_states([each[1] for each in expected])
 
     checks = [
         _numbers("whole", [graph.step(tokens, state)], [(logits[:, -1], after)], atol),
@@ -215,7 +215,7 @@ def _idle(graph: StepModel, tokens: Ids, state: State, logits: Floats, atol: flo
     column[0] = -1
     found, after = graph.step(column, state)
     check = _numbers("idle rows", [(found[1:], ())], [(logits[1:, 0], ())], atol)
-    still = all(np.array_equal(_row(after, 0)[part], _row(state, 0)[part]) for part in range(len(state)))
+    still = all(map(np.array_equal, _row(after, 0), _row(state, 0)))
     return Check(check.name, check.compared, check.max_error, check.passed and still)
 
 
@@ -223,16 +223,14 @@ def _texts(graph: StepModel, reference: Reference, tokens: Ids, atol: float) -> 
     """Decode from short prompts on both sides: greedily, and with five beams and their scores."""
     for name, num_beams in (("greedy texts", 1), ("beam texts", 5)):
         prompts = [tokens[row : row + 1, : row + 2] for row in range(ROWS)]
-        found = [
-            path
-            for prompt in prompts
-            for path in continue_tokens(graph, prompt, num_beams=num_beams, new_tokens=NEW_TOKENS)
-        ]
-        wanted = [
-            path
-            for prompt in prompts
-            for path in continue_tokens(reference, prompt, num_beams=num_beams, new_tokens=NEW_TOKENS)
-        ]
+        found, wanted = (
+            [
+                path
+                for prompt in prompts
+                for path in continue_tokens(model, prompt, num_beams=num_beams, new_tokens=NEW_TOKENS)
+            ]
+            for model in (graph, reference)
+        )
         same = [path.tokens for path in found] == [path.tokens for path in wanted]
         worst = max(abs(ours.log_prob - theirs.log_prob) for ours, theirs in zip(found, wanted, strict=True))
         yield Check(name, len(found), worst / NEW_TOKENS, same and worst <= NEW_TOKENS * atol)  # a token
@@ -259,7 +257,3 @@ def _distance(found: Floats, wanted: Floats) -> float:
 
 def _row(state: State, row: int) -> State:
     return tuple(np.ascontiguousarray(part[:, row : row + 1]) for part in state)
-
-
-def _join(states: list[State]) -> State:
-    return tuple(np.concatenate(parts, axis=1) for parts in zip(*states, strict=True))

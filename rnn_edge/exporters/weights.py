@@ -190,7 +190,7 @@ class Weights:
         added = self._bias(name, bias)
 
         def look_up(op: OpBuilder, ids: ir.Value) -> Factor:
-            flat = op.Reshape(packed, self._constant("rows", np.array([outputs, -1])))
+            flat = op.Reshape(packed, self._constant(f"{name}.rows", np.array([outputs, -1])))
             found: ir.Value = op.GatherBlockQuantized(
                 flat, ids, scales, gather_axis=0, quantize_axis=1, block_size=BLOCK, bits=4, _domain=_CONTRIB
             )

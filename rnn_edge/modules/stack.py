@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor, nn
 
 from rnn_edge.modules.variants import VariedRNN
@@ -61,8 +60,3 @@ class Stack(nn.Module):
 def detach(state: Iterable[Tensor]) -> State:
     """Return the same state, cut off from the graph that made it: where back-propagation stops."""
     return tuple(tensor.detach() for tensor in state)
-
-
-def reorder(state: State, rows: Tensor) -> State:
-    """Return the states of the given rows, int64 (new batch,)."""
-    return tuple(torch.index_select(tensor, 1, rows) for tensor in state)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NOTHING", "Doubles", "Floats", "Ids", "State", "reorder"]
+__all__ = ["NOTHING", "Doubles", "Floats", "Ids", "State", "join_states", "reorder"]
 
 Ids: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float32]
@@ -24,3 +24,8 @@ def reorder(state: State, rows: Sequence[int] | Ids) -> State:
     """Return the states of the given rows, in their order; a row may come twice, or not at all."""
     chosen = np.asarray(rows, dtype=np.int64)
     return tuple(np.take(part, chosen, axis=1) for part in state)
+
+
+def join_states(states: Iterable[State]) -> State:
+    """Return the rows of several states, at least one, as one."""
+    return tuple(np.concatenate(parts, axis=1) for parts in zip(*states, strict=True))

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from rnn_edge.runtimes.arrays import Ids, State, reorder
+from rnn_edge.runtimes.arrays import Ids, State, join_states, reorder
 from rnn_edge.runtimes.decoding import Position, StepModel, step
 from rnn_edge.runtimes.scores import best, log_softmax
 
@@ -140,5 +140,4 @@ def spell(model: StepModel, position: Position, tokens: Sequence[int]) -> Cover:
 
 def follow(model: StepModel, covers: Sequence[Cover]) -> Position:
     """Read the last token of each of some covers, at least one; the position has a row for each."""
-    state = tuple(np.concatenate(parts, axis=1) for parts in zip(*(cover.state for cover in covers), strict=True))
-    return step(model, [cover.tokens[-1] for cover in covers], state)
+    return step(model, [cover.tokens[-1] for cover in covers], join_states(cover.state for cover in covers))

@@ -13,7 +13,7 @@ from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 
-from rnn_edge.runtimes.arrays import NOTHING, Doubles, Floats, Ids, State, reorder
+from rnn_edge.runtimes.arrays import NOTHING, Doubles, Floats, Ids, State, join_states, reorder
 from rnn_edge.runtimes.options import GenerateOptions
 from rnn_edge.runtimes.scores import best, draw, log_probs_of
 
@@ -129,8 +129,7 @@ def take(position: Position, rows: Sequence[int]) -> Position:
 def join(positions: Sequence[Position]) -> Position:
     """Put the rows of several positions under one another."""
     logits = np.concatenate([position.logits for position in positions])
-    parts = zip(*(position.state for position in positions), strict=True)
-    return Position(logits, tuple(np.concatenate(part, axis=1) for part in parts))
+    return Position(logits, join_states(position.state for position in positions))
 
 
 def score_tokens(model: StepModel, texts: Sequence[Sequence[int]]) -> list[Doubles]:
