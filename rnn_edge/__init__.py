@@ -8,7 +8,6 @@ Importing this loads none of them: each name is fetched when it is first used.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from rnn_edge.errors import (
@@ -22,6 +21,7 @@ from rnn_edge.errors import (
     TextError,
     TrainingError,
 )
+from rnn_edge.lazy import lazy_names
 
 if TYPE_CHECKING:
     from rnn_edge.exporters import export as export
@@ -49,12 +49,4 @@ _HOMES = {
     "load": "rnn_edge.runtimes",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -5,9 +5,9 @@ Importing this loads no PyTorch: each name is fetched when it is first used.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from rnn_edge.lazy import lazy_names
 from rnn_edge.training.options import TrainOptions
 from rnn_edge.training.report import Finished, Progress
 
@@ -40,12 +40,4 @@ _HOMES = {
     "train": "rnn_edge.training.loop",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
