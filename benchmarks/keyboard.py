@@ -11,9 +11,9 @@ from rnn_edge.bundle import Precision
 from rnn_edge.exporters.graphs import step_graph
 from rnn_edge.exporters.weights import Plan
 from rnn_edge.modules import LanguageModel
-from rnn_edge.spec import ModelSpec
+from rnn_edge.spec import LanguageModelSpec
 
-SPEC = ModelSpec(
+SPEC = LanguageModelSpec(
     vocab_size=10_000, embedding_size=96, hidden_size=670, proj_size=96, tied=True, cell="lstm", coupled_gates=True
 )
 

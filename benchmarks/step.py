@@ -21,7 +21,7 @@ from rnn_edge.exporters.graphs import describe_graph, step_graph
 from rnn_edge.exporters.weights import Plan
 from rnn_edge.modules import LanguageModel
 from rnn_edge.runtimes import StepGraph
-from rnn_edge.spec import ModelSpec
+from rnn_edge.spec import LanguageModelSpec
 
 ROUNDS, STEPS, WARM_UP = 7, 200, 50
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "int4")
@@ -41,7 +41,7 @@ def main() -> None:
     print(f"µs a step, median of {ROUNDS} rounds and their spread; × is how many times faster than PyTorch\n")
     print("| cell | PyTorch eager | " + " | ".join(PRECISIONS) + " |\n| --- |" + " --- |" * (1 + len(PRECISIONS)))
     for cell in ("elman", "gru", "lstm"):
-        spec = ModelSpec(
+        spec = LanguageModelSpec(
             vocab_size=arguments.vocab_size,
             embedding_size=arguments.embedding_size,
             hidden_size=arguments.hidden_size,

@@ -23,7 +23,7 @@ import click
 
 from rnn_edge.bundle import Precision
 from rnn_edge.errors import RnnEdgeError, TextError
-from rnn_edge.spec import Cell, ModelSpec, Nonlinearity, Squash
+from rnn_edge.spec import Cell, LanguageModelSpec, Nonlinearity, Squash
 from rnn_edge.training.options import Schedule, TrainOptions
 from rnn_edge.training.report import Finished, Progress, describe_finish, describe_progress, finish_to_dict
 
@@ -136,7 +136,7 @@ def train(
     from rnn_edge.text import Tokenizer
 
     options = TrainOptions(**_pick(choices, TrainOptions))
-    spec = ModelSpec(**_pick(choices, ModelSpec))
+    spec = LanguageModelSpec(**_pick(choices, LanguageModelSpec))
     training.check_output(output, corpus=[*corpus, *held_out])
     texts = training.read_corpus(corpus, held_out=held_out, lines=lines)
     tokenizer = Tokenizer.train(choices["tokenizer"], texts.train, vocab_size=spec.vocab_size)

@@ -22,13 +22,13 @@ def tiny_checkpoint(kind: str = "characters", *, seed: int = 0, **changes: Any):
     import torch
 
     from rnn_edge.modules import Checkpoint, LanguageModel
-    from rnn_edge.spec import ModelSpec
+    from rnn_edge.spec import LanguageModelSpec
     from rnn_edge.text import Tokenizer
 
     tokenizer = Tokenizer.train(kind, ["the cat sat on the mat, the end of it\n" * 9], vocab_size=300)
     sizes = {"embedding_size": 12, "hidden_size": 16, **changes}
     torch.manual_seed(seed)
-    model = LanguageModel(ModelSpec(vocab_size=tokenizer.vocab_size, **sizes)).eval()
+    model = LanguageModel(LanguageModelSpec(vocab_size=tokenizer.vocab_size, **sizes)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(2)

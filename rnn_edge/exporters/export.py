@@ -219,12 +219,12 @@ def _held_out(source: Checkpoint, options: ExportOptions) -> Ids:
     if options.eval_text is not None:
         end = source.tokenizer.end_id
         return np.array([*([] if end is None else [end]), *source.tokenizer.encode(options.eval_text)])
-    if source.held_out is None:
+    if "tokens" not in source.held_out:
         raise ExportError(
             "rounding has to be judged by text that the model did not learn from, and this checkpoint remembers none: "
             "give some with --eval"
         )
-    tokens: Ids = source.held_out.numpy()
+    tokens: Ids = source.held_out["tokens"].numpy()
     return tokens
 
 

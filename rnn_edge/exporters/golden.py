@@ -10,7 +10,7 @@ import numpy as np
 from rnn_edge.bundle import Precision
 from rnn_edge.runtimes.arrays import Floats
 from rnn_edge.runtimes.step_graph import StepGraph
-from rnn_edge.spec import ModelSpec
+from rnn_edge.spec import LanguageModelSpec
 
 __all__ = ["golden_json"]
 
@@ -19,7 +19,7 @@ TOLERANCES: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2, "int8": 5e-2, 
 """Across processors and versions of onnxruntime: a last bit may tip the rounding of an activation."""
 
 
-def golden_json(graph: StepGraph, spec: ModelSpec, precision: Precision) -> str:
+def golden_json(graph: StepGraph, spec: LanguageModelSpec, precision: Precision) -> str:
     """Return what the graph gives for a few random rows from zero states: best logits, some states, a greedy text."""
     random = np.random.default_rng(0)
     cases = [_case(graph, random.integers(0, spec.vocab_size, LENGTH - row).tolist()) for row in range(CASES)]

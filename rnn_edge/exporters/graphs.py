@@ -20,10 +20,10 @@ from rnn_edge.exporters.cells import Layer, Values, step
 from rnn_edge.exporters.weights import FP32, Factor, Matrix, Plan, Stored, Table, Weights
 from rnn_edge.modules import LanguageModel, Stack
 from rnn_edge.runtimes.arrays import Floats
-from rnn_edge.runtimes.step_graph import LOGITS, TOKENS, next_state_name
-from rnn_edge.spec import ModelSpec
+from rnn_edge.runtimes.names import LOGITS, TOKENS, next_state_name
+from rnn_edge.spec import StackSpec
 
-__all__ = ["NEWEST_OPSET", "OLDEST_OPSET", "Built", "describe_graph", "graph_name", "is_bounded", "step_graph"]
+__all__ = ["NEWEST_OPSET", "OLDEST_OPSET", "Built", "describe_graph", "graph_name", "step_graph"]
 
 OLDEST_OPSET, NEWEST_OPSET = 17, 26
 """What the graphs need, and the newest that onnxruntime 1.31 runs."""
@@ -71,7 +71,7 @@ def step_graph(model: LanguageModel, plan: Plan = FP32, *, opset: int = OLDEST_O
 
 def _store(weights: Weights, model: LanguageModel) -> tuple[Table, list[Layer], Matrix | None, Matrix]:
     """Store everything a language model is made of: its embedding, layers, bridge and output."""
-    bounded = is_bounded(model.spec)
+    bounded = model.spec.is_bounded
     layers = [_layer(weights, model.stack, index, bounded=bounded) for index in range(model.spec.num_layers)]
     bridge = None
     if model.bridge is not None:
@@ -116,11 +116,6 @@ def graph_name(parameter: str) -> str:
     return f"layer{layer}.{kinds[kind]}" if kind in kinds else name
 
 
-def is_bounded(spec: ModelSpec) -> bool:
-    """Tell whether h lies between -1 and 1, as it does where the last thing that happens to it is a squashing."""
-    return spec.nonlinearity == "tanh" and not spec.proj_size
-
-
 def describe_graph(model: onnx.ModelProto, file: str) -> Graph:
     """Return what a manifest says of a graph in `scan` form."""
     return Graph(
@@ -134,7 +129,7 @@ def describe_graph(model: onnx.ModelProto, file: str) -> Graph:
 
 def _stack(
     builder: GraphBuilder,
-    spec: ModelSpec,
+    spec: StackSpec,
     layers: list[Layer],
     x: Factor,
     present: ir.Value,
@@ -156,7 +151,7 @@ def _stack(
 
 def _scan(
     builder: GraphBuilder,
-    spec: ModelSpec,
+    spec: StackSpec,
     layer: Layer,
     before: Values,
     gates: ir.Value,

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from rnn_edge.errors import TrainingError
 from rnn_edge.modules import Checkpoint, save_checkpoint
 from rnn_edge.modules.stack import detach
-from rnn_edge.spec import ModelSpec
+from rnn_edge.spec import LanguageModelSpec
 from rnn_edge.text import Tokenizer
 from rnn_edge.training.data import Corpus, Rows, token_rows, token_stream
 from rnn_edge.training.evaluation import Evaluation, evaluate, evaluate_rows
@@ -89,7 +89,7 @@ def check_output(output: Path, *, corpus: Sequence[Path] = ()) -> None:
 
 
 def train(
-    spec: ModelSpec,
+    spec: LanguageModelSpec,
     tokenizer: Tokenizer,
     corpus: Corpus,
     output: Path,
@@ -114,7 +114,7 @@ def train(
     return _events(plan, run)
 
 
-def _plan(spec: ModelSpec, tokenizer: Tokenizer, corpus: Corpus, output: Path, options: TrainOptions) -> _Plan:
+def _plan(spec: LanguageModelSpec, tokenizer: Tokenizer, corpus: Corpus, output: Path, options: TrainOptions) -> _Plan:
     shortest = options.bptt  # rows of less would save no time
     rows = token_rows(token_stream(tokenizer, corpus.train), batch=options.batch_size, shortest=shortest)
     held_out = token_stream(tokenizer, corpus.held_out)
@@ -276,4 +276,4 @@ def _save_model(plan: _Plan, run: Run, held_out: Evaluation) -> None:
         "versions": {name: version(name) for name in ("rnn-edge", "torch", "tokenizers")},
     }
     kept = plan.held_out[:_KEPT_TOKENS].clone()  # a slice would be saved with all that it is a slice of
-    save_checkpoint(Checkpoint(run.model, plan.tokenizer, history, held_out=kept), plan.output)
+    save_checkpoint(Checkpoint(run.model, plan.tokenizer, history, held_out={"tokens": kept}), plan.output)

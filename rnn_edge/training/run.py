@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rnn_edge.errors import CheckpointError, TrainingError
 from rnn_edge.modules import LanguageModel, State
 from rnn_edge.modules.checkpoint import read_tensors, write_tensors
-from rnn_edge.spec import ModelSpec
+from rnn_edge.spec import LanguageModelSpec
 from rnn_edge.training.options import TrainOptions
 
 __all__ = ["Run", "restore_run", "resume_path", "save_run", "start_run"]
@@ -57,7 +57,7 @@ class Run:
             torch.set_rng_state(outside)
 
 
-def start_run(spec: ModelSpec, options: TrainOptions, *, batch: int) -> Run:
+def start_run(spec: LanguageModelSpec, options: TrainOptions, *, batch: int) -> Run:
     """Return a run before its first step, its weights drawn from the seed."""
     parameters = _count_parameters(spec)
     if parameters > _MOST_PARAMETERS:
@@ -72,7 +72,7 @@ def start_run(spec: ModelSpec, options: TrainOptions, *, batch: int) -> Run:
     return Run(model, _optimizer(model, options), model.start(batch), random)
 
 
-def _count_parameters(spec: ModelSpec) -> int:
+def _count_parameters(spec: LanguageModelSpec) -> int:
     with torch.device("meta"):  # allocates nothing
         return sum(weight.numel() for weight in LanguageModel(spec).parameters())
 

@@ -17,7 +17,7 @@ from rnn_edge.errors import BundleError, CheckpointError, ExportError
 from rnn_edge.exporters import ExportOptions, export, verify
 from rnn_edge.modules import Checkpoint, LanguageModel, save_checkpoint
 from rnn_edge.runtimes.step_graph import StepGraph
-from rnn_edge.spec import ModelSpec
+from rnn_edge.spec import LanguageModelSpec
 from rnn_edge.text import Tokenizer
 
 PT, RNN = Path("model.pt"), Path("model.rnn")
@@ -117,7 +117,7 @@ def test_verify_tells_another_network_and_another_vocabulary(checkpoint):
 
 def test_a_ten_megabyte_model_exports_in_under_two_seconds():
     tokenizer = Tokenizer.train("bpe", ["a"])
-    spec = ModelSpec(vocab_size=tokenizer.vocab_size, embedding_size=256, hidden_size=700)
+    spec = LanguageModelSpec(vocab_size=tokenizer.vocab_size, embedding_size=256, hidden_size=700)
     model = LanguageModel(spec).eval()
     assert sum(each.numel() for each in model.parameters()) * 4 > 10e6
     started = time.process_time()  # of this process alone, whatever else the machine does
@@ -131,7 +131,7 @@ def test_a_published_character_model_gives_its_recorded_numbers():
     recorded = np.load(shared("models/ml5_charrnn/darwin/golden.npz"))
     golden = json.loads(shared("models/ml5_charrnn/darwin/golden.json").read_text())
     vocabulary = sorted(golden["vocab"], key=golden["vocab"].__getitem__)
-    model = LanguageModel(ModelSpec(vocab_size=100, embedding_size=128, hidden_size=128, num_layers=2)).eval()
+    model = LanguageModel(LanguageModelSpec(vocab_size=100, embedding_size=128, hidden_size=128, num_layers=2)).eval()
     tensors = {name: torch.from_numpy(weights[name]) for name in weights}
     model.load_state_dict({
         "embedding.weight": tensors.pop("embedding"),
@@ -200,7 +200,7 @@ def test_rounding_that_costs_too_much_is_refused_and_says_where():
     with torch.no_grad():
         source.model.stack.rnn.bias_ih_l0[3 * 48 + 5] = -40  # shuts the output gate of unit 5
         source.model.output.weight[:, 5] = 100
-    source = Checkpoint(source.model, source.tokenizer, {}, _sampled(source.model, 2000))
+    source = Checkpoint(source.model, source.tokenizer, {}, {"tokens": _sampled(source.model, 2000)})
     with pytest.raises(ExportError, match=r"raises the perplexity .* output costs most.*--keep-float output"):
         export(source, RNN, ExportOptions(precision="int8"))
     assert not RNN.exists()
@@ -243,7 +243,7 @@ def test_rounding_needs_text_to_be_judged_by(checkpoint):
     with pytest.raises(ExportError, match="give some with --eval"):
         export(checkpoint, RNN, ExportOptions(precision="int8"))
     tokens = torch.tensor(checkpoint.tokenizer.encode(EVAL))
-    save_checkpoint(Checkpoint(checkpoint.model, checkpoint.tokenizer, {}, tokens), PT)
+    save_checkpoint(Checkpoint(checkpoint.model, checkpoint.tokenizer, {}, {"tokens": tokens}), PT)
     export(PT, RNN, ExportOptions(precision="int8", max_loss=0.5))
 
 

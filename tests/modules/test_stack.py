@@ -10,13 +10,13 @@ import torch
 from helpers import shared
 
 from rnn_edge.modules import Stack
-from rnn_edge.spec import ModelSpec
+from rnn_edge.spec import LanguageModelSpec
 
 TORCH = {"elman": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
 
 
-def spec(**changes) -> ModelSpec:
-    return ModelSpec(**{"vocab_size": 7, "embedding_size": 5, "hidden_size": 6, **changes})
+def spec(**changes) -> LanguageModelSpec:
+    return LanguageModelSpec(**{"vocab_size": 7, "embedding_size": 5, "hidden_size": 6, **changes})
 
 
 @pytest.mark.parametrize("options", [
@@ -26,7 +26,7 @@ def spec(**changes) -> ModelSpec:
 @pytest.mark.parametrize("num_layers", [1, 3])
 @pytest.mark.filterwarnings("ignore:LSTM with projections")  # torch says that it is slow
 def test_torch_weights_load_unchanged_and_give_the_same(options, num_layers):
-    ours = Stack(spec(num_layers=num_layers, **options))
+    ours = Stack(spec(num_layers=num_layers, **options), 5)
     arguments = {name: value for name, value in options.items() if name != "cell"}
     theirs = TORCH[options["cell"]](5, 6, num_layers, batch_first=True, **arguments)
     ours.rnn.load_state_dict(theirs.state_dict())
@@ -65,7 +65,7 @@ def test_the_onnx_node_tests_hold(name):
     reversals = {"reverse": [True], "bidirectional": [False, True]}.get(case["attrs"].get("direction", ""), [False])
     ends, outputs = [], []
     for direction, backwards in enumerate(reversals):
-        stack = Stack(spec(cell=CELLS[case["op"]], embedding_size=x.shape[2], hidden_size=hidden))
+        stack = Stack(spec(cell=CELLS[case["op"]], embedding_size=x.shape[2], hidden_size=hidden), x.shape[2])
         both = bias[0][direction].reshape(2, len(order), hidden) if bias else torch.zeros(2, len(order), hidden)
         if case["op"] == "GRU":
             both = torch.stack([both.sum(0), torch.zeros_like(both[0])])

@@ -11,7 +11,7 @@ from helpers import shared
 
 from rnn_edge.modules import Stack
 from rnn_edge.modules.variants import VariedRNN
-from rnn_edge.spec import ModelSpec
+from rnn_edge.spec import LanguageModelSpec
 
 VARIANTS = {
     "coupled": {"coupled_gates": True},
@@ -23,8 +23,8 @@ VARIANTS = {
 }
 
 
-def spec(**changes) -> ModelSpec:
-    return ModelSpec(**{"vocab_size": 7, "embedding_size": 5, "hidden_size": 6, **changes})
+def spec(**changes) -> LanguageModelSpec:
+    return LanguageModelSpec(**{"vocab_size": 7, "embedding_size": 5, "hidden_size": 6, **changes})
 
 
 def read(rnn, spec, *, seed=0, batch=2, time=9):
@@ -39,7 +39,7 @@ def read(rnn, spec, *, seed=0, batch=2, time=9):
 @pytest.mark.parametrize("options", [{}, {"proj_size": 3}, {"cell": "gru"}])
 @pytest.mark.filterwarnings("ignore:LSTM with projections")  # torch says that it is slow
 def test_without_a_variation_they_are_torch_nn(options):
-    ours, stack = VariedRNN(spec(num_layers=2, **options)), Stack(spec(num_layers=2, **options))
+    ours, stack = VariedRNN(spec(num_layers=2, **options), 5), Stack(spec(num_layers=2, **options), 5)
     ours.load_state_dict(stack.rnn.state_dict())
     x, state, y, after = read(ours, spec(num_layers=2, **options))
     expected, expected_after = stack(x, state)
@@ -49,7 +49,7 @@ def test_without_a_variation_they_are_torch_nn(options):
 
 def test_coupled_gates_are_an_lstm_whose_forget_gate_mirrors_its_input_gate():
     """1 - σ(a) = σ(-a)."""
-    ours, theirs = VariedRNN(spec(coupled_gates=True)), torch.nn.LSTM(5, 6, batch_first=True)
+    ours, theirs = VariedRNN(spec(coupled_gates=True), 5), torch.nn.LSTM(5, 6, batch_first=True)
     for name, parameter in theirs.named_parameters():
         write, new, output = getattr(ours, name).chunk(3)
         parameter.data = torch.cat([write, -write, new, output]).detach()
@@ -60,7 +60,7 @@ def test_coupled_gates_are_an_lstm_whose_forget_gate_mirrors_its_input_gate():
 
 
 def test_a_reset_before_the_product_is_onnx_own():
-    ours = VariedRNN(spec(cell="gru", reset_after=False))
+    ours = VariedRNN(spec(cell="gru", reset_after=False), 5)
     x, state, y, _ = read(ours, ours.spec)
     order = [1, 0, 2]  # ONNX stores z, r, h
     weights = {
@@ -77,7 +77,7 @@ def test_a_reset_before_the_product_is_onnx_own():
 def test_the_onnx_node_test_that_torch_cannot_pass_holds():
     data = np.load(shared("suites/onnx_node_rnn/test_gru_seq_length/data.npz"))
     x, w, r, b = (torch.from_numpy(data[f"in_{index}"]) for index in range(4))
-    ours = VariedRNN(spec(cell="gru", reset_after=False, embedding_size=3, hidden_size=5))
+    ours = VariedRNN(spec(cell="gru", reset_after=False, embedding_size=3, hidden_size=5), 3)
     order = [1, 0, 2]
     ours.load_state_dict({
         "weight_ih_l0": w[0].reshape(3, 5, 3)[order].flatten(0, 1),
@@ -91,7 +91,7 @@ def test_the_onnx_node_test_that_torch_cannot_pass_holds():
 
 def test_the_squash_in_the_state_by_its_formula():
     """c' = tanh(f∘c + i∘g); h' = o∘c'."""
-    ours = VariedRNN(spec(squash="state"))
+    ours = VariedRNN(spec(squash="state"), 5)
     x, (h, c), y, _ = read(ours, ours.spec, batch=1)
     h, c = h[0, 0].numpy(), c[0, 0].numpy()
     w, u, b, b_state = (getattr(ours, f"{name}_l0").detach().numpy() for name in
@@ -107,7 +107,7 @@ def test_the_squash_in_the_state_by_its_formula():
 @pytest.mark.parametrize("name", VARIANTS)
 def test_reading_in_two_pieces_equals_reading_at_once(name):
     options = spec(num_layers=2, **VARIANTS[name])
-    stack = Stack(options)
+    stack = Stack(options, 5)
     x, state, y, after = read(stack, options)
     first, between = stack(x[:, :4], state)
     second, end = stack(x[:, 4:], between)

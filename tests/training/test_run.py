@@ -9,12 +9,12 @@ import torch
 
 from rnn_edge.errors import CheckpointError, TrainingError
 from rnn_edge.modules.checkpoint import write_tensors
-from rnn_edge.spec import ModelSpec
+from rnn_edge.spec import LanguageModelSpec
 from rnn_edge.training.options import TrainOptions
 from rnn_edge.training.run import restore_run, resume_path, save_run, start_run
 
 OUTPUT = Path("model.pt")
-SPEC = ModelSpec(vocab_size=5, embedding_size=3, hidden_size=4, tied=True)
+SPEC = LanguageModelSpec(vocab_size=5, embedding_size=3, hidden_size=4, tied=True)
 MADE_OF = {"hidden_size": 4, "learning_rate": 0.1, "corpus": "abc"}
 
 
@@ -87,6 +87,6 @@ def test_another_kind_of_file_is_not_resumed():
 
 
 def test_a_network_too_large_to_train_is_refused_before_it_is_made():
-    spec = ModelSpec(vocab_size=2**24, embedding_size=2**20, hidden_size=2**20)
+    spec = LanguageModelSpec(vocab_size=2**24, embedding_size=2**20, hidden_size=2**20)
     with pytest.raises(TrainingError, match="parameters and training takes up to 268,435,456: choose smaller"):
         start_run(spec, TrainOptions(), batch=1)
