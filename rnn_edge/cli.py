@@ -23,8 +23,9 @@ import click
 
 from rnn_edge.bundle import Precision
 from rnn_edge.errors import RnnEdgeError, TextError
-from rnn_edge.spec import Cell, LanguageModelSpec, Nonlinearity, Squash
-from rnn_edge.training.options import Schedule, TrainOptions
+from rnn_edge.spec import AttentionKind, Cell, Nonlinearity, Pooling, Squash, TagDecoder
+from rnn_edge.text import TokenizerKind
+from rnn_edge.training.options import Schedule, TrainOptions, TrainTask
 from rnn_edge.training.report import Finished, Progress, describe_finish, describe_progress, finish_to_dict
 
 if TYPE_CHECKING:
@@ -67,18 +68,33 @@ def _options(*rows: tuple[str, Any, object, str]) -> Callable[[_Command], _Comma
 
 
 _network_options = _options(
-    ("--tokenizer", click.Choice(["characters", "words", "bpe"]), "bpe", "What a token is."),
-    ("--vocab-size", click.IntRange(1, 2**24), 2000, "Most tokens in the vocabulary."),
+    ("--tokenizer", click.Choice(get_args(TokenizerKind)), None, "What a token is."),
+    ("--vocab-size", click.IntRange(1, 2**24), None, "Most tokens in the vocabulary."),
     ("--cell", click.Choice(get_args(Cell)), "lstm", "The recurrence."),
     ("--nonlinearity", click.Choice(get_args(Nonlinearity)), "tanh", "Of an elman cell, or a gru's new state."),
     ("--coupled-gates/--own-gates", None, False, "Of an lstm: forget 1 - input, or by a gate of its own."),
     ("--squash", click.Choice(get_args(Squash)), "output", "Where an lstm's last tanh sits."),
     ("--reset-after/--reset-before", None, True, "A gru's matrix product."),
-    ("--embedding-size", int, 128, "Width of a token's vector."),
-    ("--hidden-size", int, 320, "Width of a layer."),
+    ("--embedding-size", int, None, "Width of a token's vector."),
+    ("--hidden-size", int, None, "Width of a layer."),
     ("--num-layers", int, 1, "Layers on top of one another."),
     ("--proj-size", int, 0, "Width that an lstm projects its output to; 0 for none."),
-    ("--dropout", float, 0.2, "Share of values left out at random while training."),
+    ("--dropout", float, None, "Share of values left out at random while training."),
+    ("--bidirectional/--forward", None, None, "translate, classify, tag: read in both directions."),
+    ("--lines/--files", None, None, "language-model: each line, or each file, is a text of its own."),
+    ("--tied/--untied", None, None, "language-model, translate: the embedding is the output matrix too."),
+    ("--target-tokenizer", click.Choice(get_args(TokenizerKind)), None, "translate: of what it writes."),
+    ("--target-vocab-size", click.IntRange(1, 2**24), None, "translate: most tokens it writes."),
+    ("--attention", click.Choice(get_args(AttentionKind)), None, "translate: how the decoder looks at the source."),
+    ("--input-feeding/--no-input-feeding", None, None, "translate: read the last attentional vector too."),
+    ("--pyramidal/--flat", None, None, "translate: each layer of the encoder halves the time axis."),
+    ("--pooling", click.Choice(get_args(Pooling)), None, "classify: what becomes of all states."),
+    ("--head-size", int, None, "classify: width of a hidden layer before the labels."),
+    ("--decoder", click.Choice(get_args(TagDecoder)), None, "tag: how labels depend on one another."),
+    ("--letters/--no-letters", None, None, "tag: read each word's letters too."),
+    ("--character-embedding-size", int, None, "tag: width of a letter's vector."),
+    ("--character-hidden-size", int, None, "tag: width of the layer that reads letters, in each direction."),
+    ("--label-column", click.IntRange(2), None, "tag: where labels stand. [default: the last column]"),
 )
 
 _training_options = _options(
@@ -89,6 +105,8 @@ _training_options = _options(
     ("--learning-rate", float, _DEFAULTS.learning_rate, "The highest; it rises first, then falls to zero."),
     ("--weight-decay", float, _DEFAULTS.weight_decay, "Pull of AdamW towards small weights."),
     ("--clip-norm", float, _DEFAULTS.clip_norm, "Longest gradient."),
+    ("--label-smoothing", float, _DEFAULTS.label_smoothing, "translate, classify: certainty spread over all answers."),
+    ("--word-dropout", float, _DEFAULTS.word_dropout, "classify, tag: words read as unknown, at random."),
     ("--warmup", float, _DEFAULTS.warmup, "Share of the run in which the learning rate rises."),
     ("--schedule", click.Choice(get_args(Schedule)), _DEFAULTS.schedule, "Of the learning rate."),
     ("--eval-interval", int, _DEFAULTS.eval_interval, "Steps between looks at the held-out text, and saves."),
@@ -101,47 +119,47 @@ _training_options = _options(
 @main.command()
 @click.argument("corpus", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The model.pt to write.")
+@_options(("--task", click.Choice(get_args(TrainTask)), "language-model", "What is learnt."))
 @click.option(
     "--held-out",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Judge by this file; may be given again. [default: the last 5 % of the corpus]",
+    help="Judge by this file; may be given again. [default: 5 % of the corpus]",
 )
-@click.option("--lines", is_flag=True, help="Take each line for a text of its own, not each file.")
 @_network_options
-@click.option("--tied/--untied", default=True, show_default=True, help="Use the embedding as output matrix too.")
 @_training_options
 @click.option("--resume", is_flag=True, help="Go on with the run that was interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def train(
     corpus: tuple[Path, ...],
     output: Path,
+    task: TrainTask,
     held_out: tuple[Path, ...],
-    lines: bool,
     resume: bool,
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Train a language model on CORPUS, files of UTF-8 text, and keep the best in model.pt.
+    """Train a network on CORPUS, files of UTF-8 text, and keep the best in model.pt.
 
-    Ctrl-C stops and saves; the same command with --resume goes on. Progress goes to standard error.
+    A language model learns from any text; translate from one file with a tab between source and target, or from two
+    aligned files; classify from lines of label, tab and text; tag from CoNLL columns. What is not said is chosen by
+    task: docs/training.md lists it. Ctrl-C stops and saves; the same command with --resume goes on. Progress goes to
+    standard error.
 
     \b
     Examples:
       rnn-edge train corpus.txt -o model.pt
       rnn-edge train messages.txt --lines --tokenizer words --cell gru --max-minutes 10 -o model.pt
+      rnn-edge train --task translate train.de train.en --held-out val.de --held-out val.en -o translator.pt
     """
     _with_torch("rnn_edge.training.loop")
     from rnn_edge import training
-    from rnn_edge.text import Tokenizer
 
     options = TrainOptions(**_pick(choices, TrainOptions))
-    spec = LanguageModelSpec(**_pick(choices, LanguageModelSpec))
+    chosen = {name: value for name, value in choices.items() if value is not None and not hasattr(options, name)}
     training.check_output(output, corpus=[*corpus, *held_out])
-    texts = training.read_corpus(corpus, held_out=held_out, lines=lines)
-    tokenizer = Tokenizer.train(choices["tokenizer"], texts.train, vocab_size=spec.vocab_size)
-    spec = dataclasses.replace(spec, vocab_size=tokenizer.vocab_size)  # a small text fills less
-    finished = _follow(training.train(spec, tokenizer, texts, output, options=options, resume=resume))
+    lesson = training.make_lesson(task, corpus, held_out=held_out, choices=chosen, options=options)
+    finished = _follow(training.train(lesson, output, options=options, resume=resume))
     click.echo(json.dumps(finish_to_dict(finished)) if as_json else describe_finish(finished))
 
 

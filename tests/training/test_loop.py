@@ -19,7 +19,17 @@ from rnn_edge.errors import CheckpointError, TrainingError
 from rnn_edge.modules import load_checkpoint
 from rnn_edge.spec import LanguageModelSpec
 from rnn_edge.text import Tokenizer
-from rnn_edge.training import Corpus, Evaluation, Finished, TrainOptions, check_output, loop, train
+from rnn_edge.training import (
+    Corpus,
+    Evaluation,
+    Finished,
+    LanguageLesson,
+    TrainOptions,
+    check_output,
+    language,
+    loop,
+    train,
+)
 from rnn_edge.training.run import resume_path
 
 OUTPUT = Path("model.pt")
@@ -30,7 +40,7 @@ OPTIONS = TrainOptions(epochs=3, batch_size=4, bptt=8, eval_interval=7, threads=
 
 
 def start(output=OUTPUT, *, options=OPTIONS, resume=False, spec=SPEC):
-    return train(spec, TOKENIZER, CORPUS, output, options=options, resume=resume)
+    return train(LanguageLesson(spec, TOKENIZER, CORPUS, options), output, options=options, resume=resume)
 
 
 def weights_in(path=OUTPUT) -> bytes:
@@ -47,14 +57,14 @@ def script_looks(monkeypatch, losses):
     """Let the looks at held-out text find these losses, one after the other."""
     left = iter(losses)
     figures = {"top1": 0.0, "top3": 0.0, "tokens": 1, "characters": 1}
-    monkeypatch.setattr(loop, "evaluate_rows", lambda *_, **__: Evaluation(loss=next(left), **figures))
+    monkeypatch.setattr(language, "evaluate_rows", lambda *_, **__: Evaluation(loss=next(left), **figures))
 
 
 def test_a_simple_text_is_learnt():
     options = TrainOptions(epochs=40, batch_size=4, bptt=16, eval_interval=50, learning_rate=0.05)
     corpus = Corpus(train=("abcabc" * 50,), held_out=("abcabc" * 5,))
     spec = LanguageModelSpec(**{**SPEC.to_dict(), "dropout": 0.0})
-    finished = finish(train(spec, TOKENIZER, corpus, OUTPUT, options=options))
+    finished = finish(train(LanguageLesson(spec, TOKENIZER, corpus, options), OUTPUT, options=options))
     assert finished.held_out.top1 > 0.9
     assert finished.held_out.perplexity < 1.5
 
@@ -146,7 +156,7 @@ def test_a_run_is_not_resumed_on_another_corpus():
     events.close()
     other = Corpus(train=(*CORPUS.train, "a"), held_out=CORPUS.held_out)
     with pytest.raises(TrainingError, match="the corpus is another one"):
-        train(SPEC, TOKENIZER, other, OUTPUT, options=OPTIONS, resume=True)
+        train(LanguageLesson(SPEC, TOKENIZER, other, OPTIONS), OUTPUT, options=OPTIONS, resume=True)
 
 
 def test_a_resumed_run_may_take_more_time_and_patience():
@@ -256,7 +266,8 @@ def test_the_held_out_figures_are_those_of_the_model_that_was_saved():
 
 def test_a_corpus_shorter_than_a_batch_still_trains():
     corpus = Corpus(train=("ab",), held_out=("a",))
-    finished = finish(train(SPEC, TOKENIZER, corpus, OUTPUT, options=TrainOptions(epochs=2)))
+    options = TrainOptions(epochs=2)
+    finished = finish(train(LanguageLesson(SPEC, TOKENIZER, corpus, options), OUTPUT, options=options))
     assert finished.steps == 2
 
 
