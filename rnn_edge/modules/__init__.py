@@ -5,6 +5,7 @@ from rnn_edge.modules.checkpoint import Checkpoint, load_checkpoint, save_checkp
 from rnn_edge.modules.classifier import Classifier, SentenceEncoder
 from rnn_edge.modules.crf import CRF
 from rnn_edge.modules.encoder import Encoder
+from rnn_edge.modules.foreign import import_weights
 from rnn_edge.modules.language_model import LanguageModel
 from rnn_edge.modules.networks import Network, build
 from rnn_edge.modules.stack import Stack, State
@@ -28,6 +29,7 @@ __all__ = [
     "Tagger",
     "Translator",
     "build",
+    "import_weights",
     "load_checkpoint",
     "save_checkpoint",
 ]

@@ -15,12 +15,13 @@ import rnn_edge
 from rnn_edge.bundle import Bundle
 from rnn_edge.errors import BundleError, CheckpointError, ExportError
 from rnn_edge.exporters import ExportOptions, export, verify
-from rnn_edge.modules import Checkpoint, LanguageModel, save_checkpoint
+from rnn_edge.modules import Checkpoint, LanguageModel, import_weights, save_checkpoint
 from rnn_edge.runtimes.step_graph import StepGraph
 from rnn_edge.spec import LanguageModelSpec
 from rnn_edge.text import Tokenizer
 
 PT, RNN = Path("model.pt"), Path("model.rnn")
+DARWIN = "models/ml5_charrnn/darwin"
 
 
 @pytest.fixture
@@ -126,19 +127,19 @@ def test_a_ten_megabyte_model_exports_in_under_two_seconds():
 
 
 def test_a_published_character_model_gives_its_recorded_numbers():
-    """ml5's CharRNN of Darwin: TensorFlow weights in our LanguageModel, exported, against what ml5's code recorded."""
-    weights = np.load(shared("models/ml5_charrnn/darwin/torch_order.npz"))
-    recorded = np.load(shared("models/ml5_charrnn/darwin/golden.npz"))
-    golden = json.loads(shared("models/ml5_charrnn/darwin/golden.json").read_text())
-    vocabulary = sorted(golden["vocab"], key=golden["vocab"].__getitem__)
+    """ml5's CharRNN of Darwin: TensorFlow's tensors in our LanguageModel, exported, against ml5's own recordings."""
+    golden = json.loads(shared(f"{DARWIN}/golden.json").read_text())
+    recorded = np.load(shared(f"{DARWIN}/golden.npz"))
+    cells = [f"rnnlm/multi_rnn_cell/cell_{layer}/basic_lstm_cell" for layer in range(2)]
+    layers = [[_darwin(f"{cell}/weights"), _darwin(f"{cell}/biases")] for cell in cells]
     model = LanguageModel(LanguageModelSpec(vocab_size=100, embedding_size=128, hidden_size=128, num_layers=2)).eval()
-    tensors = {name: torch.from_numpy(weights[name]) for name in weights}
     model.load_state_dict({
-        "embedding.weight": tensors.pop("embedding"),
-        "output.weight": tensors.pop("softmax_w").T,
-        "output.bias": tensors.pop("softmax_b"),
-        **{f"stack.rnn.{name}": tensor for name, tensor in tensors.items()},
+        "embedding.weight": torch.from_numpy(_darwin("embedding")),
+        "output.weight": torch.from_numpy(_darwin("rnnlm/softmax_w").T),
+        "output.bias": torch.from_numpy(_darwin("rnnlm/softmax_b")),
+        **{f"stack.rnn.{name}": tensor for name, tensor in import_weights("tensorflow", "lstm", layers).items()},
     })  # fmt: skip
+    vocabulary = sorted(golden["vocab"], key=golden["vocab"].__getitem__)
     tokenizer = Tokenizer.characters(_padded(vocabulary, 100))
     export(Checkpoint(model, tokenizer), RNN)
     loaded = rnn_edge.load(RNN)
@@ -156,9 +157,34 @@ def test_a_published_character_model_gives_its_recorded_numbers():
         assert loaded.complete(case["seed"], options)[0].text == case["greedy_text"]
 
 
+def _darwin(name: str) -> np.ndarray:
+    """Read a tensor as TensorFlow.js stores it: raw numbers, with their shape in a manifest."""
+    entry = json.loads(shared(f"{DARWIN}/manifest.json").read_text())[name]
+    return np.fromfile(shared(f"{DARWIN}/{entry['filename']}"), "<f4").reshape(entry["shape"])
+
+
 def _padded(vocabulary: list[str], size: int) -> list[str]:
     """Fill a vocabulary up to the network's size with characters that occur in no text."""
     return vocabulary + [chr(0xE000 + index) for index in range(size - len(vocabulary))]
+
+
+def test_a_published_speech_detectors_lstm_gives_its_recorded_states():
+    """Silero VAD: its 375 recorded input vectors are the embedding, so that token t is the vector of window t."""
+    weights = np.load(shared("models/silero_vad/weights_torch_order.npz"))
+    recorded = np.load(shared("models/silero_vad/golden.npz"))
+    vectors = recorded["lstm_input"]
+    layer = [weights[f"lstm_cell.{name}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    model = LanguageModel(LanguageModelSpec(vocab_size=len(vectors), embedding_size=128, hidden_size=128)).eval()
+    model.embedding.weight.data = torch.from_numpy(vectors)
+    model.stack.rnn.load_state_dict(import_weights("torch", "lstm", [layer]))
+    tokenizer = Tokenizer.characters(_padded([], len(vectors)))
+    export(Checkpoint(model, tokenizer), RNN)
+    graph = StepGraph.from_bundle(Bundle.read(RNN))
+    state = graph.start(1)
+    for window, expected in enumerate(zip(recorded["h"], recorded["c"], strict=True)):
+        _, state = graph.step(np.array([[window]]), state)
+        for part, values in zip(state, expected, strict=True):
+            np.testing.assert_allclose(part[0, 0], values, rtol=1e-4, atol=1e-5)
 
 
 EVAL = "the cat sat on the mat, the end of it\n" * 20
