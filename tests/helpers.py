@@ -43,3 +43,34 @@ def tiny_bundle(path: Path, kind: str = "characters", **changes: Any):
 
     export(tiny_checkpoint(kind, **changes), path)
     return Bundle.read(path)
+
+
+def g2p_en_checkpoint():
+    """Return g2p_en's encoder-decoder (PyPI g2p-en 2.1.0), which spells English words in phonemes."""
+    import json
+
+    import numpy as np
+    import torch
+
+    from rnn_edge.modules import Checkpoint, build
+    from rnn_edge.spec import TranslatorSpec
+    from rnn_edge.text import Tokenizer
+
+    golden = json.loads(shared("models/g2p_en/golden.json").read_text())
+    weights = {
+        name: torch.from_numpy(array) for name, array in np.load(shared("models/g2p_en/checkpoint20.npz")).items()
+    }
+    model = build(
+        TranslatorSpec(cell="gru", vocab_size=29, target_vocab_size=74, embedding_size=256, hidden_size=256)
+    ).eval()
+    names = {"embedding.weight": "enc_emb", "decoder.embedding.weight": "dec_emb"}
+    names |= {"decoder.output.weight": "fc_w", "decoder.output.bias": "fc_b"}
+    for stack, side in (("encoder.stacks.0.rnn", "enc"), ("decoder.stack.rnn", "dec")):
+        kinds = {"weight_ih": "w_ih", "weight_hh": "w_hh", "bias_ih": "b_ih", "bias_hh": "b_hh"}
+        names |= {f"{stack}.{ours}_l0": f"{side}_{theirs}" for ours, theirs in kinds.items()}
+    model.load_state_dict({ours: weights[theirs] for ours, theirs in names.items()})
+    return Checkpoint(
+        model,
+        Tokenizer.characters(golden["graphemes"]),
+        target_tokenizer=Tokenizer.whitespace(golden["phonemes"]),
+    )
