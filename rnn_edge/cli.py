@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar, get_args
 import click
 
 from rnn_edge.bundle import Precision
-from rnn_edge.errors import RnnEdgeError, TextError
+from rnn_edge.errors import OptionsError, RnnEdgeError, TextError
 from rnn_edge.spec import AttentionKind, Cell, Nonlinearity, Pooling, Squash, TagDecoder
 from rnn_edge.text import TokenizerKind
 from rnn_edge.training.options import Schedule, TrainOptions, TrainTask
@@ -30,12 +30,13 @@ from rnn_edge.training.report import Finished, Progress, describe_finish, descri
 
 if TYPE_CHECKING:
     from rnn_edge.exporters import Parity, Quality
-    from rnn_edge.runtimes import Completion, GenerateOptions, LanguageModel
+    from rnn_edge.runtimes import GenerateOptions, Model
 
 __all__ = ["main"]
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 _DEFAULTS = TrainOptions()
+_LINES_AT_ONCE = 256
 
 
 class FriendlyGroup(click.Group):
@@ -238,14 +239,29 @@ def verify(checkpoint: Path, bundle: Path, atol: float) -> None:
 @click.argument("words", metavar="[BUNDLE] [TEXT]...", nargs=-1)
 @click.option("--input", "source", type=click.File("rb"), help="Read texts from a file, one a line.")
 @_options(
-    ("--max-new-tokens", int, None, "Longest completion, in tokens. [default: 20; 4 for several --num-return]"),
+    (
+        "--max-new-tokens",
+        int,
+        None,
+        "Longest text, in tokens. [default: 20; 4 for several --num-return; a translation, 200]",
+    ),
     ("--beam-size", click.IntRange(1), None, "Hypotheses kept. [default: 1; 16 for several --num-return]"),
-    ("--num-return", click.IntRange(1), None, "Completions of each text, best first. [default: 1; 3 at a prompt]"),
+    (
+        "--num-return",
+        click.IntRange(1),
+        None,
+        "Texts for each text, best first. [default: 1; completions at a prompt, 3]",
+    ),
     ("--sample/--no-sample", None, None, "Draw tokens by chance; implied by the next three."),
     ("--temperature", float, None, "Below 1 sharpens the distribution, above 1 flattens it."),
     ("--top-k", int, None, "Draw among the k most probable tokens."),
     ("--top-p", float, None, "Draw among the tokens that make up this probability."),
-    ("--length-penalty", float, 0.0, "Beams are ranked by log-probability / length**penalty."),
+    (
+        "--length-penalty",
+        float,
+        0.0,
+        "Beams are ranked by log-probability / length**penalty; translations usually by 1.",
+    ),
     ("--seed", int, 0, "The same seed draws the same texts."),
     ("--provider", str, "cpu", "Where it must run."),
     ("--threads", int, 1, "Threads of one operator."),
@@ -265,27 +281,33 @@ def run(
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Complete texts with BUNDLE, or with the built-in model for Python code.
+    """Do with texts what BUNDLE is for; without BUNDLE, complete Python code with the built-in model.
 
-    Texts come from the arguments, from --input, or from standard input, one a line; on a terminal, it asks.
+    Texts come from the arguments, from --input, or from standard input, one a line; on a terminal, it asks. Out come
+    completions, translations, the best label, word/TAG word/TAG, or a vector; what describes vectors reads a JSON list
+    of numbers a line. --json tells more.
 
     \b
     Examples:
       rnn-edge run
       rnn-edge run model.rnn "Once upon a" --num-return 3
+      rnn-edge run de-en.rnn --input test.de --beam-size 5 > test.en
       printf 'for i in ra\\n' | rnn-edge run --json
     """
-    from rnn_edge.runtimes import load
+    from rnn_edge.answers import answer
+    from rnn_edge.runtimes import LanguageModel, load
 
     path, texts = _bundle_and_texts(words)
     asks = not texts and source is None and sys.stdin.isatty()
-    options = _generate_options(**choices, usual_return=3 if asks else 1)
     model = load(path, provider=provider, threads=threads, self_test=self_test)
+    options = _generate_options(**choices, usual_return=3 if asks and isinstance(model, LanguageModel) else 1)
+    options = _suited(options, model, _given(choices))
     if asks:
         _converse(model, options)
         return
-    for text in texts or _lines(source or sys.stdin.buffer):
-        _print_completions(text, model.complete(text, options), as_json=as_json)
+    for some in [texts] if texts else _batches(source or sys.stdin.buffer):
+        for line in answer(model, some, options, as_json=as_json):
+            click.echo(line)
 
 
 @main.command()
@@ -447,37 +469,73 @@ def _beams(beam_size: int | None, num_return: int, *, do_sample: bool) -> int:
     return beam_size if do_sample else max(beam_size, num_return)
 
 
-def _lines(source: BinaryIO) -> Iterator[str]:
-    """Yield the lines of a UTF-8 stream without their ends."""
-    for number, line in enumerate(source, start=1):
-        try:
-            yield line.rstrip(b"\r\n").decode()
-        except UnicodeDecodeError as error:
-            raise TextError(
-                f"line {number} is not valid UTF-8 (byte 0x{error.object[error.start]:02x} at position "
-                f"{error.start + 1}): convert the input to UTF-8"
-            ) from error
+def _given(choices: dict[str, Any]) -> dict[str, str]:
+    """Return which of some options were on the command line: their names in Python and as flags."""
+    context = click.get_current_context()
+    return {
+        parameter.name: parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in choices
+        and context.get_parameter_source(parameter.name) is click.core.ParameterSource.COMMANDLINE
+    }
 
 
-def _print_completions(text: str, completions: list[Completion], *, as_json: bool) -> None:
-    if not as_json:
-        for completion in completions:
-            click.echo(text + completion.text)
-        return
-    found = [
-        {
-            "text": each.text,
-            "log_prob": round(each.log_prob, 4),
-            "finish_reason": each.finish_reason,
-        }
-        for each in completions
-    ]
-    click.echo(json.dumps({"prompt": text, "completions": found}, ensure_ascii=False))
+def _suited(options: GenerateOptions, model: Model, given: dict[str, str]) -> GenerateOptions:
+    """Return the options with a translator's defaults; refuse those that were given to what does not write."""
+    from rnn_edge.runtimes import Describer, LanguageModel, Translator
+
+    if isinstance(model, LanguageModel):
+        return options
+    if isinstance(model, Translator | Describer):
+        usual: dict[str, Any] = {"max_new_tokens": None, "length_penalty": 1.0}
+        return dataclasses.replace(options, **{name: usual[name] for name in usual.keys() - given.keys()})
+    if given:
+        raise OptionsError(
+            f"{', '.join(given.values())} can only be used with networks that write, to complete, translate or "
+            f"describe, and this is a {type(model).__name__.lower()}: leave out what it does not have"
+        )
+    return options
 
 
-def _converse(model: LanguageModel, options: GenerateOptions) -> None:
-    """Ask for a line, print suggestions, until the end of input or Ctrl-C."""
-    click.echo("Type the beginning of a line and press Enter; Ctrl-D ends.", err=True)
+def _batches(source: BinaryIO) -> Iterator[list[str]]:
+    """Yield the lines of a UTF-8 stream without their ends, as many at a time as have come, within bounds."""
+    number = 0
+    for lines in _lines(source):
+        texts: list[str] = []
+        for line in lines:
+            number += 1
+            try:
+                texts.append(line.rstrip(b"\r").decode())
+            except UnicodeDecodeError as error:
+                if texts:
+                    yield texts
+                raise TextError(
+                    f"line {number} is not valid UTF-8 (byte 0x{error.object[error.start]:02x} at position "
+                    f"{error.start + 1}): convert the input to UTF-8"
+                ) from error
+        yield texts
+
+
+def _lines(source: BinaryIO) -> Iterator[list[bytes]]:
+    """Yield lines, a few hundred at a time at most; never wait for another line while there is one."""
+    begun: list[bytes] = []  # parts of a line that has not ended
+    while part := source.read1(2**16):  # type: ignore[attr-defined]  # of every buffered stream
+        *ended, rest = part.split(b"\n")
+        if ended:
+            ended[0] = b"".join([*begun, ended[0]])
+            begun = []
+        begun.append(rest)
+        for first in range(0, len(ended), _LINES_AT_ONCE):
+            yield ended[first : first + _LINES_AT_ONCE]
+    if last := b"".join(begun):
+        yield [last]
+
+
+def _converse(model: Model, options: GenerateOptions) -> None:
+    """Ask for a text, print what the model says of it, until the end of input or Ctrl-C."""
+    from rnn_edge.answers import answer, invite
+
+    click.echo(invite(model), err=True)
     while True:
         try:
             text = input("> ")
@@ -485,7 +543,8 @@ def _converse(model: LanguageModel, options: GenerateOptions) -> None:
             click.echo()
             return
         try:
-            _print_completions(text, model.complete(text, options), as_json=False)
+            for line in answer(model, [text], options, as_json=False):
+                click.echo(line)
         except TextError as error:
             click.echo(f"Error: {error}", err=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -9,11 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from helpers import tiny_bundle, tiny_checkpoint
+from runtimes.fakes import RowReader
 
 from rnn_edge.cli import main
+from rnn_edge.runtimes import Classifier, Translator
+from rnn_edge.text import Tokenizer
 
 COMMANDS = ("train", "export", "verify", "run", "info")
 
@@ -138,6 +143,49 @@ def test_invalid_utf8_names_the_line_and_keeps_what_came_before(files):
     assert result.exit_code == 1
     assert len(result.stdout.splitlines()) == 1
     assert "line 2 is not valid UTF-8 (byte 0xff at position 2)" in result.stderr
+
+
+def test_lines_are_read_as_they_come_and_a_bounded_number_at_a_time(files, monkeypatch):
+    """A line may come in parts, end anyhow, or not at all; what is answered together is what came together."""
+
+    class Pipe(io.BytesIO):
+        def read1(self, size=-1):
+            return parts.pop(0) if parts else b""
+
+    together = []
+    monkeypatch.setattr("rnn_edge.answers.answer", lambda _, texts, *rest, **more: together.append(texts) or [])
+    parts = [b"on", b"e\r\ntwo\nthr", b"ee", b"\n", b"\n", b"x\n" * 300, b"last"]
+    monkeypatch.setattr("rnn_edge.cli.sys.stdin", io.TextIOWrapper(Pipe()))
+    main(["run", "model.rnn"], standalone_mode=False)
+    assert together == [["one", "two"], ["three"], [""], ["x"] * 256, ["x"] * 44, ["last"]]
+
+
+def test_options_of_writing_are_refused_where_nothing_is_written(monkeypatch):
+    model = Classifier(RowReader(lambda row: np.float32([len(row), 2])), Tokenizer.characters("ab"), ["long", "short"])
+    monkeypatch.setattr("rnn_edge.runtimes.load", lambda *_, **__: model)
+    assert call("run", "model.rnn", "abab", "a").stdout == "long\nshort\n"
+    message = refused("run", "model.rnn", "abab", "--beam-size", "1", "--stop", "x", "--no-sample")
+    assert "--beam-size, --sample, --stop can only be used with networks that write" in message
+    assert "this is a classifier" in message
+    assert call("run", "model.rnn", "a", "--json", "--threads", "1").exit_code == 0
+
+
+def test_a_translation_has_its_own_defaults(monkeypatch):
+    used = []
+
+    class Recorder(Translator):
+        def __init__(self):
+            pass
+
+        def translate(self, texts, options):
+            used.append((options.max_new_tokens, options.length_penalty, options.num_beams))
+            return []
+
+    monkeypatch.setattr("rnn_edge.runtimes.load", lambda *_, **__: Recorder())
+    call("run", "model.rnn", "a")
+    call("run", "model.rnn", "a", "--beam-size", "5")
+    call("run", "model.rnn", "a", "--length-penalty", "0", "--max-new-tokens", "7")
+    assert used == [(None, 1.0, 1), (None, 1.0, 5), (7, 0.0, 1)]
 
 
 def test_nothing_in_gives_nothing_out(files):
