@@ -29,5 +29,5 @@ def load(
     bundle = Bundle.read(BUILT_IN if path is None else Path(path))
     graph = StepGraph.from_bundle(bundle, provider=provider, threads=threads)
     if self_test:
-        run_self_test(bundle, graph)
+        run_self_test(bundle, {"step": graph})
     return LanguageModel(graph, bundle.tokenizer)
