@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from helpers import export_network
 
 from rnn_edge.cli import main
 
@@ -40,7 +41,20 @@ def test_commands_and_options_that_are_shown_exist(page):
         assert set(shown) <= flags | {"--help"}, line
 
 
+def python_of(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
 def test_the_python_in_the_readme_runs(capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = python_of("README.md")
     exec(compile(code, "README.md", "exec"), {})
     assert capsys.readouterr().out
+
+
+def test_the_python_in_the_page_of_tasks_runs(capsys):
+    for task in ("translate", "describe", "classify", "embed", "tag"):
+        export_network(Path(f"{task}.rnn"), task, **({"attention": "general"} if task == "translate" else {}))
+    names = {}
+    for code in python_of("docs/tasks.md"):
+        exec(compile(code, "tasks.md", "exec"), names)
+        assert "print" not in code or capsys.readouterr().out
