@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from rnn_edge.bundle import Precision
-from rnn_edge.exporters.graphs import describe_graph, step_graph
+from rnn_edge.exporters.graphs import build, describe_graph
 from rnn_edge.exporters.weights import Plan
 from rnn_edge.modules import LanguageModel
 from rnn_edge.runtimes import StepGraph
@@ -68,8 +68,8 @@ def _torch_steps(model: LanguageModel, batch: int) -> Callable[[int], None]:
 
 
 def _bundle_steps(model: LanguageModel, plan: Plan, batch: int) -> Callable[[int], None]:
-    proto = step_graph(model, plan).proto
-    graph = StepGraph(proto.SerializeToString(), describe_graph(proto, "model.onnx").inputs[1:])
+    proto = build(model, plan).protos["step"]
+    graph = StepGraph(proto.SerializeToString(), describe_graph("step", proto).inputs[1:])
 
     def run(steps: int) -> None:
         state = graph.start(batch)

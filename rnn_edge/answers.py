@@ -48,21 +48,32 @@ def answer(model: Model, texts: Sequence[str], options: GenerateOptions, *, as_j
 
     options  of those that write: language models, translators and describers
     """
-    match model:
-        case LanguageModel():
-            answers = _complete(model, texts, options)
-        case Translator():
-            answers = _translate(model, texts, options)
-        case Describer():
-            answers = _describe(model, texts, options)
-        case Classifier():
-            answers = _classify(model, texts)
-        case Embedder():
-            answers = _embed(model, texts)
-        case Tagger():
-            answers = _tag(model, texts)
+    try:
+        answers = list(_ask(model, texts, options))
+    except TextError:
+        if len(texts) == 1:
+            raise
+        for text in texts:  # so that those before the one that cannot be read are answered
+            yield from answer(model, [text], options, as_json=as_json)
+        raise
     for lines, values in answers:
         yield from [json.dumps(values, ensure_ascii=False)] if as_json else lines
+
+
+def _ask(model: Model, texts: Sequence[str], options: GenerateOptions) -> _Answers:
+    match model:
+        case LanguageModel():
+            return _complete(model, texts, options)
+        case Translator():
+            return _translate(model, texts, options)
+        case Describer():
+            return _describe(model, texts, options)
+        case Classifier():
+            return _classify(model, texts)
+        case Embedder():
+            return _embed(model, texts)
+        case Tagger():
+            return _tag(model, texts)
 
 
 def _complete(model: LanguageModel, texts: Sequence[str], options: GenerateOptions) -> _Answers:

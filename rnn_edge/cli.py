@@ -217,6 +217,8 @@ def export(checkpoint: Path, output: Path | None, **choices: Any) -> None:
     _print_parity(exported.parity)
     if exported.quality:
         _print_quality(exported.quality)
+    elif any(each.precision != "fp32" for each in exported.tensors):
+        click.echo("rounding: not judged, because no example says what is right; compare its answers yourself")
     click.echo(f"{exported.path}: {exported.bytes / 1e6:.2f} MB")
     click.echo(f"next: rnn-edge run {exported.path}")
 
@@ -408,10 +410,12 @@ def _print_parity(parity: Parity) -> None:
 def _print_quality(quality: Quality) -> None:
     click.echo(
         f"rounding: perplexity {quality.perplexity_before:.2f} to {quality.perplexity_after:.2f} ({quality.loss:+.2%}) "
-        f"over {quality.tokens:,} tokens; same first choice {quality.top1_agreement:.1%}, "
-        f"KL divergence {quality.kl_divergence:.1e} nats; "
-        f"same texts {quality.same_greedy_texts:.0%} greedy, {quality.same_beam_texts:.0%} by beam"
+        f"over {quality.tokens:,} {'tokens' if quality.same_greedy_texts is not None else 'labels'}; "
+        f"right {quality.accuracy_before:.1%} to {quality.accuracy_after:.1%}; "
+        f"same first choice {quality.top1_agreement:.1%}, KL divergence {quality.kl_divergence:.1e} nats"
     )
+    if quality.same_greedy_texts is not None and quality.same_beam_texts is not None:
+        click.echo(f"same texts {quality.same_greedy_texts:.0%} greedy, {quality.same_beam_texts:.0%} by beam")
 
 
 def _read_text(file: TextIO) -> str:

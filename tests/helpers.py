@@ -74,3 +74,42 @@ def g2p_en_checkpoint():
         Tokenizer.characters(golden["graphemes"]),
         target_tokenizer=Tokenizer.whitespace(golden["phonemes"]),
     )
+
+
+def tiny_network(task: str, *, seed: int = 0, letters: bool = False, **changes: Any):
+    """Return a checkpoint of any task with random weights; a tagger may read letters."""
+    import torch
+
+    from rnn_edge import spec as specs
+    from rnn_edge.modules import Checkpoint, build
+    from rnn_edge.text import Tokenizer
+
+    texts = ["the cat sat on the mat, the end of it\n" * 9]
+    tokenizer = Tokenizer.train("whitespace" if task == "tag" else "characters", texts, vocab_size=300)
+    sizes = {"vocab_size": tokenizer.vocab_size, "embedding_size": 12, "hidden_size": 16}
+    target = characters = None
+    if task == "translate":
+        target = Tokenizer.train("whitespace", ["die Katze sitzt auf der Matte"])
+        sizes["target_vocab_size"] = target.vocab_size
+    if letters:
+        characters = Tokenizer.train("characters", texts, vocab_size=300)
+        sizes |= {"character_vocab_size": characters.vocab_size, "character_hidden_size": 6}
+    own = {"describe": {"vector_size": 5}}.get(task, {})
+    if task in ("classify", "tag"):
+        own = {"labels": ("O", "B-X", "I-X")}
+    torch.manual_seed(seed)
+    model = build(specs.ModelSpec.from_dict({"task": task, **sizes, **own, **changes})).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2)
+    return Checkpoint(model, tokenizer, target_tokenizer=target, character_tokenizer=characters)
+
+
+def export_network(path: Path, task: str, **changes: Any):
+    """Export a tiny network of any task to `path`; return its checkpoint."""
+    pytest.importorskip("torch")
+    from rnn_edge.exporters import export
+
+    checkpoint = tiny_network(task, **changes)
+    export(checkpoint, path)
+    return checkpoint

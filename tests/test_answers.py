@@ -86,6 +86,13 @@ def test_what_is_no_vector_is_refused(text):
         answers("describe", text, as_json=False)
 
 
+def test_texts_before_one_that_cannot_be_read_are_answered():
+    lines = answer(MODELS["classify"], ["abc", "a", "x", "b"], GenerateOptions(), as_json=False)
+    assert [next(lines), next(lines)] == ["long", "short"]
+    with pytest.raises(TextError, match="does not know 'x'"):
+        next(lines)
+
+
 def test_a_prompt_asks_for_what_the_network_reads():
     assert invite(MODELS["complete"]) == "Type the beginning of a line and press Enter; Ctrl-D ends."
     assert len({invite(model) for model in MODELS.values()}) == len(MODELS)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from helpers import tiny_bundle, tiny_checkpoint
+from helpers import export_network, tiny_bundle, tiny_checkpoint
 from runtimes.fakes import RowReader
 
 from rnn_edge.cli import main
@@ -158,6 +159,23 @@ def test_lines_are_read_as_they_come_and_a_bounded_number_at_a_time(files, monke
     monkeypatch.setattr("rnn_edge.cli.sys.stdin", io.TextIOWrapper(Pipe()))
     main(["run", "model.rnn"], standalone_mode=False)
     assert together == [["one", "two"], ["three"], [""], ["x"] * 256, ["x"] * 44, ["last"]]
+
+
+@pytest.mark.parametrize(("task", "text", "pattern", "names"), [
+    ("translate", "the cat", r"[\w ]+", {"source", "translations"}),
+    ("describe", "[1, 2, 3, 4, 5]", ".+", {"descriptions"}),
+    ("classify", "the cat", "O|B-X|I-X", {"text", "labels"}),
+    ("embed", "the cat", r"\[[-\d., e]+\]", {"text", "vector"}),
+    ("tag", "the cat", "the/(O|B-X|I-X) cat/(O|B-X|I-X)", {"words", "labels", "log_prob"}),
+])  # fmt: skip
+def test_run_does_what_a_bundle_is_for(task, text, pattern, names):
+    export_network(Path("model.rnn"), task)
+    alone = call("run", "model.rnn", text)
+    assert alone.exit_code == 0, alone.output
+    assert re.fullmatch(pattern, alone.stdout.rstrip("\n"))
+    assert call("run", "model.rnn", text=f"{text}\n{text}\n").stdout == 2 * alone.stdout
+    assert set(json.loads(call("run", "model.rnn", text, "--json").stdout)) == names
+    assert call("info", "model.rnn").stdout.count(f"task: {task}") == 1
 
 
 def test_options_of_writing_are_refused_where_nothing_is_written(monkeypatch):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import export_network
 
 from rnn_edge.cli import main
 
@@ -43,8 +44,12 @@ def test_commands_and_options_that_are_shown_exist(page):
         assert set(shown) <= flags | {"--help"}, line
 
 
+def python_of(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
 def test_the_python_in_the_readme_runs(capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = python_of("README.md")
     exec(compile(code, "README.md", "exec"), {})
     assert capsys.readouterr().out
 
@@ -134,3 +139,12 @@ def test_the_guide_takes_cells_from_keras_and_tensorflow(capsys):
     np.testing.assert_allclose(last_logits([3, 1, 4]), model.predict(np.array([[3, 1, 4]]))[0, -1], atol=1e-5)
     assert left["weights"]["bias_ih_l1"].tolist() == [0] * 4 + [1] * 4 + [0] * 8
     assert capsys.readouterr().out
+
+
+def test_the_python_in_the_page_of_tasks_runs(capsys):
+    for task in ("translate", "describe", "classify", "embed", "tag"):
+        export_network(Path(f"{task}.rnn"), task, **({"attention": "general"} if task == "translate" else {}))
+    names = {}
+    for code in python_of("docs/tasks.md"):
+        exec(compile(code, "tasks.md", "exec"), names)
+        assert "print" not in code or capsys.readouterr().out

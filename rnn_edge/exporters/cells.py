@@ -29,6 +29,7 @@ class Layer:
     state: Matrix  # U h, plus b' for a GRU, (output → gates × hidden)
     projection: Matrix | None  # P, (hidden → output), LSTM with projection only
     candidate: Matrix | None  # U of the new state, (hidden → hidden), GRU that resets before it only
+    fed: Matrix | None = None  # the columns of W for what is not a token's vector, (fed → gates × hidden)
 
 
 def step(op: OpBuilder, spec: StackSpec, layer: Layer, gates: ir.Value, state: Values) -> Values:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TypeAlias, overload
 
@@ -53,10 +53,11 @@ def load(path: str | Path | None = None, *, provider: str = "cpu", threads: int 
     """
     bundle = Bundle.read(BUILT_IN if path is None else Path(path))
     spec, tokenizer = bundle.manifest.spec, bundle.tokenizer
-    whole = partial(WholeGraph.from_bundle, bundle, provider=provider, threads=threads)
-    step = partial(StepGraph.from_bundle, bundle, provider=provider, threads=threads)
+    whole = cache(partial(WholeGraph.from_bundle, bundle, provider=provider, threads=threads))
+    step = cache(partial(StepGraph.from_bundle, bundle, provider=provider, threads=threads))
     if self_test:
-        run_self_test(bundle, step())
+        graphs = {role: step() if role == "step" else whole(role) for role in bundle.manifest.graphs}
+        run_self_test(bundle, graphs)
     match spec:
         case LanguageModelSpec():
             return LanguageModel(step(), tokenizer)

@@ -36,6 +36,7 @@ class StepGraph:
         self._moving = [name for name in self._names if next_state_name(name) in given]
         self._outputs = [LOGITS, *map(next_state_name, self._moving)]
         self.has_attention = ATTENTION in given
+        self.moving = len(self._moving)  # how many parts of the state, its first ones, a step changes
         if found != [TOKENS, *self._names] or not self._moving or set(given) - {ATTENTION} != set(self._outputs):
             raise BundleError(
                 f"this is not a step graph: wanted the inputs {', '.join([TOKENS, *self._names])}, "

@@ -25,6 +25,7 @@ class WholeGraph:
     def __init__(self, content: bytes, description: Graph, *, provider: str = "cpu", threads: int = 1) -> None:
         self._session = open_session(content, provider=provider, threads=threads)
         self._inputs = description.inputs
+        self.inputs = tuple(port.name for port in description.inputs)
         self.outputs = tuple(port.name for port in description.outputs)
         wanted = [port.name for port in (*description.inputs, *description.outputs)]
         found = [port.name for port in (*self._session.get_inputs(), *self._session.get_outputs())]

@@ -10,7 +10,7 @@ import torch
 from helpers import tiny_checkpoint
 
 from rnn_edge.errors import ExportError
-from rnn_edge.exporters.graphs import describe_graph, step_graph
+from rnn_edge.exporters.graphs import build, describe_graph
 from rnn_edge.exporters.parity import Parity, TorchSteps
 from rnn_edge.exporters.parity import measure_parity as measure
 from rnn_edge.runtimes.step_graph import StepGraph
@@ -35,8 +35,8 @@ def measure_parity(model, graph) -> Parity:
 
 
 def graph_of(model) -> StepGraph:
-    proto = step_graph(model).proto
-    return StepGraph(proto.SerializeToString(), describe_graph(proto, "x").inputs[1:])
+    proto = build(model).protos["step"]
+    return StepGraph(proto.SerializeToString(), describe_graph("step", proto).inputs[1:])
 
 
 @pytest.mark.parametrize("kind", get_args(TokenizerKind))
@@ -63,8 +63,8 @@ class Wrong(StepGraph):
     """A graph with one fault at a time."""
 
     def __init__(self, model, fault: str) -> None:
-        proto = step_graph(model).proto
-        super().__init__(proto.SerializeToString(), describe_graph(proto, "x").inputs[1:])
+        proto = build(model).protos["step"]
+        super().__init__(proto.SerializeToString(), describe_graph("step", proto).inputs[1:])
         self._fault = fault
 
     def step(self, tokens, state):
@@ -105,9 +105,9 @@ def test_a_fault_is_caught_and_named(fault, caught_by):
 def test_a_gru_with_the_wrong_reset_is_caught():
     """The fault that torch.onnx exports have had: the reset before the matrix product instead of after it."""
     model = tiny_checkpoint(cell="gru").model
-    proto = step_graph(model).proto
+    proto = build(model).protos["step"]
     torch.nn.init.zeros_(model.stack.rnn.bias_hh_l0)
-    parity = measure_parity(model, StepGraph(proto.SerializeToString(), describe_graph(proto, "x").inputs[1:]))
+    parity = measure_parity(model, StepGraph(proto.SerializeToString(), describe_graph("step", proto).inputs[1:]))
     assert not parity.passed
 
 

@@ -18,7 +18,7 @@ PATH = Path(__file__).parents[1] / "data" / "format-1.rnn"
 
 def test_the_machine_that_runs_the_tests_passes():
     bundle = Bundle.read(PATH)
-    assert self_test(bundle, StepGraph.from_bundle(bundle)) <= 1e-4
+    assert self_test(bundle, {"step": StepGraph.from_bundle(bundle)}) <= 1e-4
     rnn_edge.load(PATH, self_test=True)
 
 
