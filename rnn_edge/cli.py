@@ -241,29 +241,14 @@ def verify(checkpoint: Path, bundle: Path, atol: float) -> None:
 @click.argument("words", metavar="[BUNDLE] [TEXT]...", nargs=-1)
 @click.option("--input", "source", type=click.File("rb"), help="Read texts from a file, one a line.")
 @_options(
-    (
-        "--max-new-tokens",
-        int,
-        None,
-        "Longest text, in tokens. [default: 20; 4 for several --num-return; a translation, 200]",
-    ),
+    ("--max-new-tokens", int, None, "Most tokens. [default: 20; 4 for several --num-return; 200 to translate]"),
     ("--beam-size", click.IntRange(1), None, "Hypotheses kept. [default: 1; 16 for several --num-return]"),
-    (
-        "--num-return",
-        click.IntRange(1),
-        None,
-        "Texts for each text, best first. [default: 1; completions at a prompt, 3]",
-    ),
+    ("--num-return", click.IntRange(1), None, "Texts for each, best first. [default: 1; 3 completions at a prompt]"),
     ("--sample/--no-sample", None, None, "Draw tokens by chance; implied by the next three."),
     ("--temperature", float, None, "Below 1 sharpens the distribution, above 1 flattens it."),
     ("--top-k", int, None, "Draw among the k most probable tokens."),
     ("--top-p", float, None, "Draw among the tokens that make up this probability."),
-    (
-        "--length-penalty",
-        float,
-        0.0,
-        "Beams are ranked by log-probability / length**penalty; translations usually by 1.",
-    ),
+    ("--length-penalty", float, 0.0, "Beams are ranked by log-probability / length**penalty; translations by 1."),
     ("--seed", int, 0, "The same seed draws the same texts."),
     ("--provider", str, "cpu", "Where it must run."),
     ("--threads", int, 1, "Threads of one operator."),
