@@ -88,7 +88,7 @@ def some_spec(task: str, cell: str, seed: int, **changes: Any):
 
 
 def some_network(spec, *, seed: int = 0):
-    """Return a network with random weights, large enough to make its choices clear-cut, and not to grow without bound."""
+    """Return a network with random weights, large enough to make its choices clear-cut, but for ReLU."""
     import torch
 
     from rnn_edge.modules import build

