@@ -190,7 +190,7 @@ _atol_option = click.option(
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The bundle. [default: CHECKPOINT with .rnn]")
 @_options(
     ("--precision", click.Choice([*get_args(Precision), "auto"]), "fp32", "Of the matrices; auto: least that passes."),
-    ("--eval", click.File("r", encoding="utf-8"), None, "Judge rounding by this text. [default: held out in training]"),
+    ("--eval", click.File("r", encoding="utf-8"), None, "Judge a language model by this text. [default: held out]"),
     ("--max-loss", share, "1%", "Most that rounding may raise the perplexity."),
     ("--max-size", size, None, "Largest bundle, like 1.5MB."),
     ("--opset", int, 17, "ONNX opset of the graph, 17 to 26."),
@@ -200,7 +200,8 @@ _atol_option = click.option(
 def export(checkpoint: Path, output: Path | None, **choices: Any) -> None:
     """Turn CHECKPOINT into a bundle, after proving that it says what PyTorch says.
 
-    A rounded bundle must also predict held-out text as well as the exact one, but for --max-loss, or it is not written.
+    A rounded bundle must also predict held-out examples as well as the exact one, but for --max-loss, or it is not
+    written.
 
     \b
     Examples:

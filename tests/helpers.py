@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -33,6 +34,111 @@ def tiny_checkpoint(kind: str = "characters", *, seed: int = 0, **changes: Any):
         for parameter in model.parameters():
             parameter.mul_(2)
     return Checkpoint(model, tokenizer)
+
+
+CELLS: dict[str, dict[str, Any]] = {
+    "elman": {"cell": "elman"},
+    "elman-relu": {"cell": "elman", "nonlinearity": "relu"},
+    "gru": {"cell": "gru"},
+    "gru-relu": {"cell": "gru", "nonlinearity": "relu"},
+    "gru-reset-before": {"cell": "gru", "reset_after": False},
+    "lstm": {"cell": "lstm"},
+    "lstm-projected": {"cell": "lstm", "proj_size": 4},
+    "lstm-coupled": {"cell": "lstm", "coupled_gates": True},
+    "lstm-squashed-state": {"cell": "lstm", "squash": "state"},
+}
+TASKS = ("translate", "describe", "classify", "embed", "tag")
+
+
+def some_spec(task: str, cell: str, seed: int, **changes: Any):
+    """Return a spec of a task other than the language model's, with its other choices drawn at random."""
+    from rnn_edge.errors import SpecError
+    from rnn_edge.spec import ModelSpec
+
+    random = Random(f"{task} {cell} {seed}")
+    while True:
+        choices: dict[str, Any] = {
+            "num_layers": random.choice([1, 2]),
+            "bidirectional": random.choice([False, True]),
+            "pooling": random.choice(["last", "mean", "max"]),
+            "head_size": random.choice([0, 5]),
+            "decoder": random.choice(["independent", "feedback", "crf"]),
+            "character_vocab_size": random.choice([0, 11]),
+            "character_hidden_size": 5,
+            "attention": random.choice(["none", "dot", "general", "bahdanau", "bahdanau"]),
+            "input_feeding": random.choice([False, True]),
+            "pyramidal": random.choice([False, True]),
+            "tied": random.choice([False, True]),
+            "labels": ["x", "y", "z"],
+            "target_vocab_size": 25,
+            "vector_size": 6,
+        }
+        chosen = {**choices, **changes}
+        names = {"classify": ("bidirectional", "pooling", "head_size", "labels"), "embed": ("bidirectional", "pooling")}
+        names["tag"] = ("bidirectional", "labels", "decoder", "character_vocab_size", "character_hidden_size")
+        names["describe"] = ("tied", "vector_size")
+        names["translate"] = ("bidirectional", "pyramidal", "tied", "attention", "input_feeding", "target_vocab_size")
+        sizes = {"vocab_size": 30, "embedding_size": 7, "hidden_size": 9}
+        own = {name: chosen[name] for name in (*names[task], "num_layers")}
+        other = {name: value for name, value in changes.items() if name in sizes}
+        try:
+            return ModelSpec.from_dict({"task": task, **sizes, **CELLS[cell], **own, **other})
+        except SpecError:  # choices that contradict one another
+            continue
+
+
+def some_network(spec, *, seed: int = 0):
+    """Return a network with random weights, large enough to make its choices clear-cut, but for ReLU."""
+    import torch
+
+    from rnn_edge.modules import build
+
+    torch.manual_seed(seed)
+    model = build(spec).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.8 if spec.nonlinearity == "relu" else 2)
+    return model
+
+
+def some_checkpoint(task: str, cell: str = "lstm", *, seed: int = 0, **changes: Any):
+    """Return a checkpoint of a network with random weights, its vocabularies, and made-up held-out examples."""
+    import torch
+
+    from rnn_edge.modules import Checkpoint
+    from rnn_edge.text import Tokenizer
+
+    text = ["the cat sat on the mat, the end of it\n" * 9]
+    words, letters = Tokenizer.train("whitespace", text), Tokenizer.train("characters", text)
+    sizes = {"vocab_size": words.vocab_size, "target_vocab_size": letters.vocab_size}
+    spec = some_spec(task, cell, seed, **{**sizes, "character_vocab_size": letters.vocab_size, **changes})
+    draw = torch.Generator().manual_seed(seed)
+
+    def ids(most: int, *shape: int) -> torch.Tensor:
+        return torch.randint(0, most, shape, generator=draw)
+
+    held_out = {
+        "translate": {"source": ids(words.vocab_size, 40, 6), "target": ids(letters.vocab_size, 40, 8)},
+        "classify": {"tokens": ids(words.vocab_size, 90, 6), "labels": ids(3, 90)},
+        "tag": {
+            "tokens": ids(words.vocab_size, 40, 6),
+            "labels": ids(3, 40, 6),
+            "characters": ids(letters.vocab_size, 40, 6, 5),
+        },
+    }.get(task, {})
+    for name, examples in held_out.items():  # rows of different lengths
+        if examples.dim() > 1 and name != "characters":
+            examples[::3, 4:] = -1
+    if task == "tag":
+        held_out["labels"][held_out["tokens"] < 0] = -1
+        held_out["characters"][held_out["tokens"] < 0] = -1
+    return Checkpoint(
+        some_network(spec, seed=seed),
+        words,
+        held_out=held_out,
+        target_tokenizer=letters if task == "translate" else None,
+        character_tokenizer=letters if task == "tag" else None,
+    )
 
 
 def tiny_bundle(path: Path, kind: str = "characters", **changes: Any):

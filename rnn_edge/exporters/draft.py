@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count
+
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass, NameFixPass
@@ -42,6 +45,7 @@ class Draft:
         model = ir.Model(self.builder.graph, ir_version=oldest_ir, producer_name="rnn-edge")
         for tidy in (NameFixPass(), ClearMetadataAndDocStringPass()):
             model = tidy(model).model
+        _keep_names_apart(model.graph)
         proto = ir.to_proto(model)
         _drop_shapes(proto.graph)
         return proto
@@ -50,6 +54,25 @@ class Draft:
 def value(name: str, shape: list[int | str], dtype: ir.DataType = ir.DataType.FLOAT) -> ir.Value:
     """Return an input or output of a subgraph."""
     return ir.val(name, dtype=dtype, shape=shape)
+
+
+def _keep_names_apart(graph: ir.Graph) -> None:
+    """Rename what a subgraph calls like a value of the graph around it; the pass overlooks those that come later."""
+    outer = {each.name for each in (*graph.inputs, *graph.initializers.values(), *_results(graph))}
+    for node in graph:
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                inner = attribute.as_graph()
+                values = [*inner.inputs, *_results(inner)]
+                taken = outer | {each.name for each in values}
+                for each in values:
+                    if each.name in outer:
+                        each.name = next(name for n in count(1) if (name := f"{each.name}_inner{n}") not in taken)
+                        taken.add(each.name)
+
+
+def _results(graph: ir.Graph) -> Iterator[ir.Value]:
+    return (output for node in graph for output in node.outputs)
 
 
 def _drop_shapes(graph: onnx.GraphProto) -> None:

@@ -32,6 +32,7 @@ from rnn_edge.exporters.parity import Parity, References, measure
 from rnn_edge.exporters.quality import Quality, judge
 from rnn_edge.exporters.weights import ALWAYS_FLOAT, FP32, Plan, Stored
 from rnn_edge.modules import Checkpoint, LanguageModel, Network, load_checkpoint
+from rnn_edge.runtimes.names import CHARACTERS, LABELS, TOKENS
 from rnn_edge.text import Tokenizer
 
 __all__ = ["ExportOptions", "Exported", "export", "verify"]
@@ -66,6 +67,14 @@ class ExportOptions:
 
 
 DEFAULTS = ExportOptions()
+
+_EXAMPLES = {
+    "language-model": (TOKENS,),
+    "translate": ("source", "target"),
+    "classify": (TOKENS, LABELS),
+    "tag": (TOKENS, LABELS),
+}
+"""What a checkpoint must hold for its task to be judged; where nothing is listed, nothing says what is right."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +205,7 @@ def _judge(source: Checkpoint, candidate: _Candidate, options: ExportOptions) ->
 
 def _has_right_answers(source: Checkpoint) -> bool:
     """Whether examples say what is right: a text's vector, or a vector's description, is only better or worse."""
-    return source.model.spec.task not in ("describe", "embed")
+    return source.model.spec.task in _EXAMPLES
 
 
 def _bar(source: Checkpoint, options: ExportOptions) -> _Bar:
@@ -235,17 +244,22 @@ def _smallest(source: Checkpoint, options: ExportOptions) -> tuple[_Candidate, Q
 
 def _held_out(source: Checkpoint, options: ExportOptions) -> Mapping[str, NDArray[Any]]:
     """Return the examples that rounding is judged by; of a language model, tokens, int64 (tokens,)."""
+    is_language_model = isinstance(source.model, LanguageModel)
     if options.eval_text is not None:
-        if not isinstance(source.model, LanguageModel):
+        if not is_language_model:
             raise ExportError(
-                "only a language model is judged by a text; this network's checkpoint has examples of its own"
+                "only a language model is judged by a text; others are judged by the examples in their checkpoint: "
+                "leave --eval out"
             )
         end = source.tokenizer.end_id
         return {"tokens": np.array([*([] if end is None else [end]), *source.tokenizer.encode(options.eval_text)])}
-    if not source.held_out:
+    missing = sorted(set(_EXAMPLES[source.model.spec.task]) - source.held_out.keys())
+    if source.character_tokenizer is not None and CHARACTERS not in source.held_out:
+        missing.append(CHARACTERS)
+    if missing:
         raise ExportError(
-            "rounding has to be judged by text that the model did not learn from, and this checkpoint remembers none: "
-            "give some with --eval"
+            "rounding has to be judged by examples that the model did not learn from, and this checkpoint remembers no "
+            f"{' and '.join(missing)}: " + ("give some text with --eval" if is_language_model else "train it again")
         )
     return {name: tensor.numpy() for name, tensor in source.held_out.items()}
 

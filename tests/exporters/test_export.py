@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import shared, tiny_bundle, tiny_checkpoint
+from helpers import TASKS, shared, some_checkpoint, tiny_bundle, tiny_checkpoint
 
 import rnn_edge
 from rnn_edge.bundle import Bundle
 from rnn_edge.errors import BundleError, CheckpointError, ExportError
 from rnn_edge.exporters import ExportOptions, export, verify
 from rnn_edge.modules import Checkpoint, LanguageModel, import_weights, save_checkpoint
+from rnn_edge.runtimes.self_test import self_test
 from rnn_edge.runtimes.step_graph import StepGraph
+from rnn_edge.runtimes.whole_graph import WholeGraph
 from rnn_edge.spec import LanguageModelSpec
 from rnn_edge.text import Tokenizer
 
@@ -266,7 +268,7 @@ def test_auto_takes_the_smallest_that_passes():
 
 
 def test_rounding_needs_text_to_be_judged_by(checkpoint):
-    with pytest.raises(ExportError, match="give some with --eval"):
+    with pytest.raises(ExportError, match="remembers no tokens: give some text with --eval"):
         export(checkpoint, RNN, ExportOptions(precision="int8"))
     tokens = torch.tensor(checkpoint.tokenizer.encode(EVAL))
     save_checkpoint(Checkpoint(checkpoint.model, checkpoint.tokenizer, {}, {"tokens": tokens}), PT)
@@ -283,3 +285,88 @@ def test_all_wrong_options_are_told_at_once():
         ExportOptions(precision="int3", max_loss=-1, max_bytes=0)
     for word in ("precision", "max_loss", "max_bytes"):
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_every_task_is_exported_verified_and_tested_on_its_machine(task, precision):
+    source = some_checkpoint(task)
+    save_checkpoint(source, PT)
+    exported = export(PT, RNN, ExportOptions(precision=precision, max_loss=9))
+    verified = verify(PT, RNN)
+    assert verified.passed
+    assert verified.max_error == exported.parity.max_error
+    bundle = Bundle.read(RNN)
+    graphs = {
+        role: StepGraph.from_bundle(bundle) if role == "step" else WholeGraph.from_bundle(bundle, role)
+        for role in bundle.manifest.graphs
+    }
+    assert self_test(bundle, graphs) <= 1e-6
+    wanted = {"golden.json", "manifest.json", "model.onnx", "tokenizer.json"}
+    wanted |= {"encoder.onnx"} if task in ("translate", "describe") else set()
+    wanted |= {"target_tokenizer.json"} if task == "translate" else set()
+    wanted |= {"character_tokenizer.json"} if task == "tag" else set()
+    assert {path.name for path in RNN.iterdir()} == wanted
+    assert bool(bundle.manifest.quality) == (precision != "fp32" and task not in ("describe", "embed"))
+    with torch.no_grad():
+        next(source.model.parameters())[3] += 1
+    save_checkpoint(source, PT)
+    assert not verify(PT, RNN).passed
+
+
+def test_verify_tells_another_target_vocabulary():
+    source = some_checkpoint("translate")
+    export(source, RNN)
+    other = Tokenizer.train("characters", ["the cat sat on the mat, the end of it?"])
+    size = source.model.spec.target_vocab_size
+    assert other.vocab_size == size
+    save_checkpoint(Checkpoint(source.model, source.tokenizer, target_tokenizer=other), PT)
+    with pytest.raises(ExportError, match="their vocabularies differ"):
+        verify(PT, RNN)
+
+
+@pytest.mark.parametrize("task", ["translate", "classify", "tag"])
+def test_a_network_without_examples_is_not_rounded(task):
+    source = some_checkpoint(task)
+    bare = Checkpoint(
+        source.model,
+        source.tokenizer,
+        target_tokenizer=source.target_tokenizer,
+        character_tokenizer=source.character_tokenizer,
+    )
+    with pytest.raises(ExportError, match=r"this checkpoint remembers no .*: train it again"):
+        export(bare, RNN, ExportOptions(precision="int8"))
+    with pytest.raises(ExportError, match="only a language model is judged by a text"):
+        export(source, RNN, ExportOptions(precision="int8", eval_text="the cat"))
+    assert not RNN.exists()
+
+
+@pytest.mark.parametrize("task", ["describe", "embed"])
+def test_where_nothing_says_what_is_right_the_precision_has_to_be_chosen(task):
+    with pytest.raises(ExportError, match="has no right answers"):
+        export(some_checkpoint(task), RNN, ExportOptions(precision="auto"))
+
+
+def test_halves_are_compared_with_what_is_kept_float():
+    """Half of a matrix of PyTorch's is a matrix of its own in the graph, and may alone be kept."""
+    source = tiny_checkpoint(cell="gru", reset_after=False)
+    for kept in ("layer0.candidate", "layer0.state"):
+        options = ExportOptions(precision="fp16", keep_float=(kept,), eval_text=EVAL)
+        exported = export(source, RNN, options)
+        assert {each.name for each in exported.tensors if each.reason == "kept float"} == {kept}
+
+
+def test_exporting_halves_leaves_the_checkpoint_as_it_was():
+    source = tiny_checkpoint()
+    before = source.model.embedding.weight.clone()
+    export(source, RNN, ExportOptions(precision="fp16", eval_text=EVAL))
+    assert torch.equal(source.model.embedding.weight, before)
+
+
+def test_verify_of_an_exact_bundle_opens_its_graphs_alone(checkpoint, monkeypatch):
+    export(PT, RNN)
+    opened = []
+    open_it = StepGraph.__init__
+    monkeypatch.setattr(StepGraph, "__init__", lambda *given, **options: opened.append(open_it(*given, **options)))
+    verify(PT, RNN)
+    assert len(opened) == 1
