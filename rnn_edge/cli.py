@@ -196,6 +196,7 @@ _atol_option = click.option(
     ("--opset", int, 17, "ONNX opset of the graph, 17 to 26."),
 )
 @_atol_option
+@click.option("--embed", is_flag=True, help="Of a classifier, export only what gives a text's vector.")
 @click.option("--keep-float", multiple=True, metavar="NAME", help="Do not round this matrix; may be given again.")
 def export(checkpoint: Path, output: Path | None, **choices: Any) -> None:
     """Turn CHECKPOINT into a bundle, after proving that it says what PyTorch says.

@@ -31,7 +31,7 @@ from rnn_edge.exporters.opened import Opened
 from rnn_edge.exporters.parity import Parity, References, measure
 from rnn_edge.exporters.quality import Quality, judge
 from rnn_edge.exporters.weights import ALWAYS_FLOAT, FP32, Plan, Stored
-from rnn_edge.modules import Checkpoint, LanguageModel, Network, load_checkpoint
+from rnn_edge.modules import Checkpoint, Classifier, LanguageModel, Network, load_checkpoint, sentence_encoder_of
 from rnn_edge.runtimes.names import CHARACTERS, LABELS, TOKENS
 from rnn_edge.text import Tokenizer
 
@@ -51,6 +51,7 @@ class ExportOptions:
     eval_text: str | None = None  # what rounding is judged by; none means the checkpoint's own held-out examples
     max_loss: float = 0.01  # share by which rounding may raise the perplexity
     max_bytes: int | None = None  # of all files together
+    embed: bool = False  # of a classifier, only the part that gives a text's vector
 
     def __post_init__(self) -> None:
         problems = []
@@ -121,6 +122,8 @@ def export(checkpoint: str | Path | Checkpoint, output: str | Path, options: Exp
     output = Path(output)
     check_destination(output)
     source = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(Path(checkpoint))
+    if options.embed:
+        source = _embedder(source)
     if options.precision == "auto":
         candidate, quality = _smallest(source, options)
     else:
@@ -147,10 +150,21 @@ def export(checkpoint: str | Path | Checkpoint, output: str | Path, options: Exp
     return Exported(output, size, parity, quality, candidate.built.stored)
 
 
+def _embedder(source: Checkpoint) -> Checkpoint:
+    """Return the part of a classifier that gives a text's vector."""
+    if not isinstance(source.model, Classifier):
+        raise ExportError(
+            f"only a classifier has texts' vectors, and this checkpoint is for {source.model.spec.task!r}"
+        )
+    return Checkpoint(sentence_encoder_of(source.model), source.tokenizer, source.history)
+
+
 def verify(checkpoint: str | Path, bundle: str | Path, *, atol: float = DEFAULTS.atol) -> Parity:
     """Compare a bundle with the checkpoint it should have come from; see `Parity.require`."""
     options = ExportOptions(atol=atol)
     source, found = load_checkpoint(Path(checkpoint)), Bundle.read(Path(bundle))
+    if found.manifest.spec.task == "embed" and isinstance(source.model, Classifier):
+        source = _embedder(source)
     ours, theirs = source.model.spec.to_dict(), found.manifest.spec.to_dict()
     differences = [
         f"{name} {theirs.get(name)} instead of {ours[name]}" for name in ours if ours[name] != theirs.get(name)

@@ -2,7 +2,7 @@
 
 from rnn_edge.modules.attention import Attention, Memory
 from rnn_edge.modules.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from rnn_edge.modules.classifier import Classifier, SentenceEncoder
+from rnn_edge.modules.classifier import Classifier, SentenceEncoder, sentence_encoder_of
 from rnn_edge.modules.crf import CRF
 from rnn_edge.modules.encoder import Encoder
 from rnn_edge.modules.foreign import import_weights
@@ -32,4 +32,5 @@ __all__ = [
     "import_weights",
     "load_checkpoint",
     "save_checkpoint",
+    "sentence_encoder_of",
 ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import torch
 from torch import Tensor, nn
 
 from rnn_edge.modules.encoder import Encoder, lengths_of, pool
 from rnn_edge.spec import ClassifierSpec, SentenceEncoderSpec
 
-__all__ = ["Classifier", "SentenceEncoder"]
+__all__ = ["Classifier", "SentenceEncoder", "sentence_encoder_of"]
 
 
 class SentenceEncoder(nn.Module):
@@ -27,6 +30,16 @@ class SentenceEncoder(nn.Module):
         """
         x = self.dropout(self.embedding(tokens.clamp(min=0)))  # (batch, time, embedding)
         return pool(self.encoder(x, lengths_of(tokens)), self.spec.pooling)
+
+
+def sentence_encoder_of(classifier: Classifier) -> SentenceEncoder:
+    """Return the part of a classifier that gives a text's vector, with the same weights."""
+    names = {field.name for field in dataclasses.fields(SentenceEncoderSpec)} - {"task"}
+    spec = SentenceEncoderSpec(**{name: getattr(classifier.spec, name) for name in names})
+    with torch.device("meta"):
+        encoder = SentenceEncoder(spec)
+    encoder.load_state_dict(classifier.sentence.state_dict(), assign=True)
+    return encoder.train(classifier.training)
 
 
 class Classifier(nn.Module):

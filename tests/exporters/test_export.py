@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import TASKS, shared, some_checkpoint, tiny_bundle, tiny_checkpoint
+from helpers import TASKS, shared, some_checkpoint, tiny_bundle, tiny_checkpoint, tiny_network
 
 import rnn_edge
 from rnn_edge.bundle import Bundle
@@ -370,3 +370,15 @@ def test_verify_of_an_exact_bundle_opens_its_graphs_alone(checkpoint, monkeypatc
     monkeypatch.setattr(StepGraph, "__init__", lambda *given, **options: opened.append(open_it(*given, **options)))
     verify(PT, RNN)
     assert len(opened) == 1
+
+
+def test_the_part_of_a_classifier_that_gives_a_texts_vector_is_exported_alone():
+    checkpoint = tiny_network("classify", bidirectional=True)
+    save_checkpoint(checkpoint, PT)
+    export(PT, RNN, ExportOptions(embed=True))
+    assert verify(PT, RNN).passed
+    vectors = rnn_edge.load(RNN).embed(["the cat", "on"])
+    tokens = torch.tensor([checkpoint.tokenizer.encode("the cat")])
+    np.testing.assert_allclose(vectors[0], checkpoint.model.sentence(tokens)[0].detach().numpy(), atol=1e-5)
+    with pytest.raises(ExportError, match="only a classifier has texts' vectors"):
+        export(tiny_checkpoint(), Path("other.rnn"), ExportOptions(embed=True))
