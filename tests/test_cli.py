@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from helpers import export_network, tiny_bundle, tiny_checkpoint
+from helpers import export_network, some_checkpoint, tiny_bundle, tiny_checkpoint
 from runtimes.fakes import RowReader
 
 from rnn_edge.cli import main
@@ -78,6 +78,24 @@ def test_export_prints_parity_and_the_bundle(files):
     assert "out.rnn: " in result.stdout
     assert call("export", "model.pt").exit_code == 0  # over the bundle that is there
     assert call("verify", "model.pt", "out.rnn").exit_code == 0
+
+
+@pytest.mark.parametrize(("task", "printed"), [
+    ("translate", ["encoder padded", "token by token", "same texts"]),
+    ("tag", ["texts padded", "log-probs", "over 212 labels; right "]),
+    ("embed", ["texts padded", "rounding: not judged"]),
+])  # fmt: skip
+def test_every_task_is_exported_verified_and_described(task, printed):
+    from rnn_edge.modules import save_checkpoint
+
+    save_checkpoint(some_checkpoint(task), Path("model.pt"))
+    result = call("export", "model.pt", "--precision", "int8", "--max-loss", "900%")
+    assert result.exit_code == 0, result.output
+    assert all(words in result.stdout for words in printed), result.stdout
+    assert call("verify", "model.pt", "model.rnn").exit_code == 0
+    facts = json.loads(call("info", "model.rnn", "--json").stdout)
+    assert facts["spec"]["task"] == task
+    assert call("info", "model.rnn").exit_code == 0
 
 
 def test_export_that_fails_parity_leaves_nothing(files):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rnn_edge.bundle import Bundle
@@ -35,6 +34,6 @@ class Opened:
     @classmethod
     def from_bundle(cls, bundle: Bundle) -> Opened:
         """Open the graphs of a bundle."""
-        roles: Mapping[str, object] = bundle.manifest.graphs
-        readers = [WholeGraph.from_bundle(bundle, role) for role in roles if role != "step"]
-        return cls(readers[0] if readers else None, StepGraph.from_bundle(bundle) if "step" in roles else None)
+        roles = bundle.manifest.graphs
+        reader = next((WholeGraph.from_bundle(bundle, role) for role in roles if role != "step"), None)
+        return cls(reader, StepGraph.from_bundle(bundle) if "step" in roles else None)

@@ -12,6 +12,7 @@ from onnxscript import OpBuilder
 __all__ = ["INFINITY", "log_sum_exp", "reduce_max", "weighted_sum", "zeros"]
 
 INFINITY = float("inf")
+_LOWEST = -1e30
 
 
 def zeros(op: OpBuilder, like: ir.Value, width: int) -> ir.Value:
@@ -42,7 +43,7 @@ def weighted_sum(op: OpBuilder, values: ir.Value, weights: ir.Value, width: int)
 
 def log_sum_exp(op: OpBuilder, x: ir.Value) -> ir.Value:
     """Return log Σ exp(x) over the first axis, float32 (n, batch, width) to (batch, width)."""
-    largest = reduce_max(op, x, 0)  # (1, batch, width)
+    largest = op.Max(reduce_max(op, x, 0), _LOWEST)  # (1, batch, width), a number where all are -inf
     total = op.ReduceSum(op.Exp(op.Sub(x, largest)), [0], keepdims=0)
     value: ir.Value = op.Add(op.Log(total), op.Squeeze(largest, [0]))
     return value

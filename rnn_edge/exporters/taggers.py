@@ -9,7 +9,7 @@ from onnxscript import OpBuilder
 from rnn_edge.exporters.cells import Values
 from rnn_edge.exporters.draft import Draft, value
 from rnn_edge.exporters.layers import Fed, array, encode, in_columns, store_linear
-from rnn_edge.exporters.operators import log_sum_exp, reduce_max, weighted_sum
+from rnn_edge.exporters.operators import log_sum_exp, reduce_max, weighted_sum, zeros
 from rnn_edge.exporters.weights import Matrix, floats
 from rnn_edge.modules import CRF, Tagger
 from rnn_edge.runtimes.names import CHARACTERS, LABELS, LOG_PROB, LOGITS, TOKENS
@@ -82,7 +82,7 @@ def draw_crf(draft: Draft, crf: CRF, emissions: ir.Value, by_time: ir.Value) -> 
     outputs = [value(f"next_{name}", ["batch", count]) for name in names]
     outputs.append(value("origins", ["batch", count], ir.DataType.INT64))
     graph = draft.builder.subgraph(body, inputs, outputs, name="one_word")
-    nothing = op.Mul(op.Gather(emissions, 0, axis=0), 0.0)  # (batch, labels)
+    nothing = zeros(op, emissions, count)  # (batch, labels)
     best, relative, total, origins = op.Scan(
         nothing, nothing, nothing, emissions, present, follows, body=graph, num_scan_inputs=3, _outputs=4
     )

@@ -135,12 +135,14 @@ class Weights:
 
     def vector(self, name: str, values: Floats) -> ir.Value:
         """Store a vector as it is."""
-        self._record(name, "fp32", values.nbytes, values, values, VECTOR)
-        return self._constant(name, values)
+        return self._as_it_is(name, values, VECTOR)
 
     def added(self, name: str, values: Floats) -> ir.Value:
         """Store a matrix that nothing is multiplied by as it is."""
-        self._record(name, "fp32", values.nbytes, values, values, ADDED)
+        return self._as_it_is(name, values, ADDED)
+
+    def _as_it_is(self, name: str, values: Floats, reason: str) -> ir.Value:
+        self.stored.append(Stored(name, "fp32", values.nbytes, 0.0, reason))
         return self._constant(name, values)
 
     def _float(self, name: str, weight: Floats, precision: Precision) -> ir.Value:

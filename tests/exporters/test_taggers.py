@@ -116,6 +116,21 @@ def test_trying_every_path_finds_nothing_better(count, length):
     np.testing.assert_allclose(log_prob[0], scores[best] - total, atol=1e-5)
 
 
+def test_moves_that_are_forbidden_are_never_made():
+    """Minus infinity is no number, but a probability of nothing."""
+    crf = random_crf(3, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        crf.start[1:] = -torch.inf
+        crf.transitions[0, 0] = crf.transitions[:, 2] = -torch.inf
+    emissions = np.random.default_rng(0).normal(0, 2, (4, 6, 3)).astype(np.float32)
+    labels, log_prob = decode(graph_of(crf), emissions, [6, 1, 3, 5])
+    assert set(labels[:, 0]) == {0}
+    assert not (labels == 2).any()
+    for row, length in enumerate([6, 1, 3, 5]):
+        expected = exact_log_prob(crf, emissions[row : row + 1, :length], labels[row : row + 1, :length])
+        np.testing.assert_allclose(log_prob[row], expected[0], atol=1e-5)
+
+
 def test_log_probs_of_long_texts_keep_their_digits():
     """A score of thousands less a total of thousands: float32 alone would leave three digits."""
     crf = random_crf(7, torch.Generator().manual_seed(0))
