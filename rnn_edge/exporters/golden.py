@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from rnn_edge.bundle import Precision
 from rnn_edge.exporters.examples import Arrays, random_rows
 from rnn_edge.exporters.opened import Opened
 from rnn_edge.runtimes.arrays import Floats, State
-from rnn_edge.runtimes.names import LABELS
+from rnn_edge.runtimes.names import LABELS, LOG_PROB
 from rnn_edge.runtimes.step_graph import StepGraph
 from rnn_edge.runtimes.whole_graph import WholeGraph
 from rnn_edge.spec import DecoderSpec, ModelSpec
@@ -33,10 +34,8 @@ def golden_json(graphs: Opened, spec: ModelSpec, precision: Precision) -> str:
     if graphs.reader is not None:
         rows = random_rows(spec, lengths, random)
         outputs = [graphs.reader.run(*row) for row in rows]
-        rounds = precision in ("int8", "int4")  # then a last bit may tip a label
-        golden["texts"] = [
-            _text(graphs.reader, *both, without_labels=rounds) for both in zip(rows, outputs, strict=True)
-        ]
+        left_out = (LABELS, LOG_PROB) if precision in ("int8", "int4") else ()  # a last bit may tip a label
+        golden["texts"] = [_text(graphs.reader, *both, left_out) for both in zip(rows, outputs, strict=True)]
         starts = [*outputs]
     if graphs.step is not None:
         assert isinstance(spec, DecoderSpec)
@@ -47,15 +46,14 @@ def golden_json(graphs: Opened, spec: ModelSpec, precision: Precision) -> str:
     return json.dumps(golden, indent=1) + "\n"
 
 
-def _text(graph: WholeGraph, inputs: Arrays, outputs: Arrays, *, without_labels: bool) -> dict[str, Any]:
-    named = dict(zip(graph.outputs, outputs, strict=True))
-    if without_labels:
-        named.pop(LABELS, None)
+def _text(graph: WholeGraph, inputs: Arrays, outputs: Arrays, left_out: Sequence[str]) -> dict[str, Any]:
+    named = zip(graph.outputs, outputs, strict=True)
     return {
         "inputs": {name: array.tolist() for name, array in zip(graph.inputs, inputs, strict=True)},
         "outputs": {
             name: {"shape": list(array.shape), "begins": _rounded(array.ravel()[:LISTED])}
-            for name, array in named.items()
+            for name, array in named
+            if name not in left_out
         },
     }
 
