@@ -49,7 +49,7 @@ class CRF(nn.Module):
         given = emissions.gather(2, labels[:, :, None])[:, :, 0]  # (batch, time)
         moved = self.transitions[labels[:, :-1], labels[:, 1:]]  # (batch, time - 1)
         last = labels.gather(1, present.sum(dim=1, keepdim=True) - 1)[:, 0]
-        within = (given * present).sum(dim=1) + (moved * present[:, 1:]).sum(dim=1)
+        within = given.masked_fill(~present, 0).sum(dim=1) + moved.masked_fill(~present[:, 1:], 0).sum(dim=1)
         return self.start[labels[:, 0]] + within + self.end[last]
 
     def _log_total(self, emissions: Tensor, present: Tensor) -> Tensor:

@@ -227,6 +227,14 @@ def test_a_crf_finds_the_labelling_that_is_best_of_all():
         assert crf.decode(emissions, present)[0].tolist() == every[log_probs.argmax()].tolist()
 
 
+def test_a_move_that_is_forbidden_in_padding_costs_nothing():
+    crf = CRF(2)
+    crf.transitions.data[0, 0] = -torch.inf
+    emissions, labels = torch.randn(1, 3, 2), torch.tensor([[1, 0, -1]])
+    short = crf.log_prob(emissions[:, :2], labels[:, :2], labels[:, :2] != NOTHING)
+    torch.testing.assert_close(crf.log_prob(emissions, labels, labels != NOTHING), short)
+
+
 def test_a_crf_agrees_with_pytorch_crf():
     """Sixty masked problems with likelihoods and paths recorded from pytorch-crf."""
     oracle = np.load(shared("suites/crf/pytorch_crf_oracle.npz"))
