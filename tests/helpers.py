@@ -183,11 +183,9 @@ def g2p_en_checkpoint():
 
 
 def tiny_network(task: str, *, seed: int = 0, letters: bool = False, **changes: Any):
-    """Return a checkpoint of any task with random weights; a tagger may read letters."""
-    import torch
-
-    from rnn_edge import spec as specs
-    from rnn_edge.modules import Checkpoint, build
+    """Return a checkpoint of any task with vocabularies and plain choices; a tagger may read letters."""
+    from rnn_edge.modules import Checkpoint
+    from rnn_edge.spec import ModelSpec
     from rnn_edge.text import Tokenizer
 
     texts = ["the cat sat on the mat, the end of it\n" * 9]
@@ -203,11 +201,8 @@ def tiny_network(task: str, *, seed: int = 0, letters: bool = False, **changes: 
     own = {"describe": {"vector_size": 5}}.get(task, {})
     if task in ("classify", "tag"):
         own = {"labels": ("O", "B-X", "I-X")}
-    torch.manual_seed(seed)
-    model = build(specs.ModelSpec.from_dict({"task": task, **sizes, **own, **changes})).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(2)
+    spec = ModelSpec.from_dict({"task": task, **sizes, **own, **changes})
+    model = some_network(spec, seed=seed)
     return Checkpoint(model, tokenizer, target_tokenizer=target, character_tokenizer=characters)
 
 
