@@ -20,12 +20,21 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar, get_args
 
 import click
+from click.core import ParameterSource
 
 from rnn_edge.bundle import Precision
 from rnn_edge.errors import RnnEdgeError, TextError
 from rnn_edge.spec import AttentionKind, Cell, Nonlinearity, Pooling, Squash, TagDecoder
 from rnn_edge.text import TokenizerKind
-from rnn_edge.training.options import Schedule, TrainOptions, TrainTask
+from rnn_edge.training.options import (
+    Baseline,
+    BleuSmoothing,
+    Objective,
+    SamplingSchedule,
+    Schedule,
+    TrainOptions,
+    TrainTask,
+)
 from rnn_edge.training.report import Finished, Progress, describe_finish, describe_progress, finish_to_dict
 
 if TYPE_CHECKING:
@@ -113,6 +122,19 @@ _training_options = _options(
     ("--patience", int, _DEFAULTS.patience, "Looks without improvement before stopping early."),
     ("--seed", int, _DEFAULTS.seed, "The same seed gives the same weights."),
     ("--threads", int, None, "Processor threads. [default: PyTorch's choice]"),
+    ("--objective", click.Choice(get_args(Objective)), _DEFAULTS.objective, "docs/objectives.md explains them."),
+    (
+        "--sampling-schedule",
+        click.Choice(get_args(SamplingSchedule)),
+        _DEFAULTS.sampling_schedule,
+        "scheduled-sampling: how true tokens give way.",
+    ),
+    ("--teacher-share", float, _DEFAULTS.teacher_share, "scheduled-sampling: true tokens at the end of the run."),
+    ("--candidates", int, _DEFAULTS.candidates, "minimum-risk: texts drawn for each source."),
+    ("--sharpness", float, _DEFAULTS.sharpness, "minimum-risk: of the distribution over candidates."),
+    ("--bleu-smoothing", click.Choice(get_args(BleuSmoothing)), _DEFAULTS.bleu_smoothing, "minimum-risk, mixer."),
+    ("--baseline", click.Choice(get_args(Baseline)), _DEFAULTS.baseline, "mixer: what a reward is compared with."),
+    ("--mixer-delta", int, _DEFAULTS.mixer_delta, "mixer: tokens fewer that are told at each stage."),
 )
 
 
@@ -128,6 +150,7 @@ _training_options = _options(
 )
 @_network_options
 @_training_options
+@click.option("--init-from", type=click.Path(path_type=Path), help="Begin with this model.pt, and its vocabularies.")
 @click.option("--resume", is_flag=True, help="Go on with the run that was interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def train(
@@ -135,6 +158,7 @@ def train(
     output: Path,
     task: TrainTask,
     held_out: tuple[Path, ...],
+    init_from: Path | None,
     resume: bool,
     as_json: bool,
     **choices: Any,
@@ -154,12 +178,19 @@ def train(
     """
     _with_torch("rnn_edge.training.loop")
     from rnn_edge import training
+    from rnn_edge.modules import load_checkpoint
 
     options = TrainOptions(**_pick(choices, TrainOptions))
-    chosen = {name: value for name, value in choices.items() if value is not None and not hasattr(options, name)}
+    begin = load_checkpoint(init_from) if init_from else None
+    chosen = {
+        name: value
+        for name, value in choices.items()
+        if value is not None and not hasattr(options, name) and (begin is None or _was_typed(name))
+    }
     training.check_output(output, corpus=[*corpus, *held_out])
-    lesson = training.make_lesson(task, corpus, held_out=held_out, choices=chosen, options=options)
-    finished = _follow(training.train(lesson, output, options=options, resume=resume))
+    lesson = training.make_lesson(task, corpus, held_out=held_out, choices=chosen, options=options, begin=begin)
+    events = training.train(lesson, output, options=options, resume=resume, begin=begin.model if begin else None)
+    finished = _follow(events)
     click.echo(json.dumps(finish_to_dict(finished)) if as_json else describe_finish(finished))
 
 
@@ -310,6 +341,11 @@ def _pick(choices: dict[str, Any], kind: type) -> dict[str, Any]:
     """Return the choices that are fields of a dataclass."""
     names = {field.name for field in dataclasses.fields(kind)}
     return {name: value for name, value in choices.items() if name in names}
+
+
+def _was_typed(name: str) -> bool:
+    """Return whether an option was given, and does not merely have its default."""
+    return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
 
 
 def _follow(events: Generator[Progress | Finished, None, None]) -> Finished:
