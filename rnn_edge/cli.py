@@ -151,6 +151,8 @@ _training_options = _options(
 @_network_options
 @_training_options
 @click.option("--init-from", type=click.Path(path_type=Path), help="Begin with this model.pt, and its vocabularies.")
+@click.option("--curves", type=click.Path(path_type=Path), help="Draw how the run went, as PNG, SVG or PDF.")
+@click.option("--tensorboard", type=click.Path(path_type=Path), help="Write events for TensorBoard to this directory.")
 @click.option("--resume", is_flag=True, help="Go on with the run that was interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def train(
@@ -159,6 +161,8 @@ def train(
     task: TrainTask,
     held_out: tuple[Path, ...],
     init_from: Path | None,
+    curves: Path | None,
+    tensorboard: Path | None,
     resume: bool,
     as_json: bool,
     **choices: Any,
@@ -176,22 +180,32 @@ def train(
       rnn-edge train messages.txt --lines --tokenizer words --cell gru --max-minutes 10 -o model.pt
       rnn-edge train --task translate train.de train.en --held-out val.de --held-out val.en -o translator.pt
     """
-    _with_torch("rnn_edge.training.loop")
-    from rnn_edge import training
+    loop = _with_torch("rnn_edge.training.loop")
     from rnn_edge.modules import load_checkpoint
+    from rnn_edge.training import curves as drawing
+    from rnn_edge.training import make_lesson
+    from rnn_edge.training.workers import joined_by_torchrun
 
     options = TrainOptions(**_pick(choices, TrainOptions))
+    loop.check_output(output, corpus=[*corpus, *held_out])
+    if curves:
+        drawing.check_curves(curves)
     begin = load_checkpoint(init_from) if init_from else None
     chosen = {
         name: value
         for name, value in choices.items()
         if value is not None and not hasattr(options, name) and (begin is None or _was_typed(name))
     }
-    training.check_output(output, corpus=[*corpus, *held_out])
-    lesson = training.make_lesson(task, corpus, held_out=held_out, choices=chosen, options=options, begin=begin)
-    events = training.train(lesson, output, options=options, resume=resume, begin=begin.model if begin else None)
-    finished = _follow(events)
-    click.echo(json.dumps(finish_to_dict(finished)) if as_json else describe_finish(finished))
+    with joined_by_torchrun() as us:
+        lesson = make_lesson(task, corpus, held_out=held_out, choices=chosen, options=options, begin=begin)
+        events = loop.train(lesson, output, options=options, resume=resume, begin=begin.model if begin else None)
+        if tensorboard and us.is_first:
+            events = drawing.logged(events, tensorboard)
+        finished = _follow(events, quiet=not us.is_first)
+    if us.is_first:
+        if curves:
+            drawing.draw_curves(load_checkpoint(output).history["curve"], curves)
+        click.echo(json.dumps(finish_to_dict(finished)) if as_json else describe_finish(finished))
 
 
 def share(value: str) -> float:
@@ -348,7 +362,7 @@ def _was_typed(name: str) -> bool:
     return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
 
 
-def _follow(events: Generator[Progress | Finished, None, None]) -> Finished:
+def _follow(events: Generator[Progress | Finished, None, None], *, quiet: bool = False) -> Finished:
     """Show a run's progress until it has finished, or until Ctrl-C, which saves it first."""
     held_out = None
     with closing(events), _progress_line() as show, _first_interrupt() as interrupted:
@@ -356,7 +370,8 @@ def _follow(events: Generator[Progress | Finished, None, None]) -> Finished:
             if isinstance(event, Finished):
                 return event
             held_out = event.held_out or held_out
-            show(describe_progress(event, held_out), event.held_out is not None)
+            if not quiet:
+                show(describe_progress(event, held_out), event.held_out is not None)
             if interrupted.is_set():
                 break
     assert isinstance(event, Progress)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -167,6 +168,7 @@ def _step(plan: _Plan, run: Run) -> tuple[float, float, float]:
     run.optimizer.step()
     run.state = state
     run.step += 1
+    run.recent.append([mean_loss, norm])
     return mean_loss, norm, rate
 
 
@@ -187,6 +189,7 @@ def _look(plan: _Plan, run: Run) -> Measured:
     began = time.perf_counter()
     held_out = workers().from_first(lambda: plan.lesson.look(run.model))
     _refuse_nonsense(plan, run, held_out_loss=held_out.criterion)
+    _remember(plan, run, held_out)
     run.looks_without_gain += 1
     if held_out.criterion < run.best_criterion:
         run.looks_without_gain = 0
@@ -196,6 +199,21 @@ def _look(plan: _Plan, run: Run) -> Measured:
     run.seconds = workers().from_first(lambda: run.seconds + time.perf_counter() - began)
     save_run(run, plan.output, fingerprint=plan.fingerprint)
     return held_out
+
+
+def _remember(plan: _Plan, run: Run, held_out: Measured) -> None:
+    """Add a look to the run's curve."""
+    losses, norms = zip(*run.recent, strict=True)
+    point = {
+        "step": run.step,
+        "loss": fmean(losses),
+        "gradient_norm": fmean(norms),
+        "learning_rate": plan.options.learning_rate_at(plan.share(run.step, run.seconds)),
+        "held_out": held_out.criterion,
+    }
+    for name, value in point.items():
+        run.curve.setdefault(name, []).append(value)
+    run.recent.clear()
 
 
 def _finish(plan: _Plan, run: Run, stopped_by: StopReason) -> Finished:
@@ -223,6 +241,7 @@ def _save_model(plan: _Plan, run: Run, held_out: Measured) -> None:
         "options": plan.options.to_dict(),
         "corpus": plan.lesson.facts,
         "held_out": held_out.to_dict(),
+        "curve": run.curve,
         "steps": run.step,
         "seconds": round(run.seconds, 1),
         "versions": {name: version(name) for name in ("rnn-edge", "torch", "tokenizers")},

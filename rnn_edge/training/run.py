@@ -49,6 +49,8 @@ class Run:
     best_criterion: float = math.inf
     best_weights: Weights = field(default_factory=dict)
     looks_without_gain: int = 0  # evaluations since the best one
+    recent: list[list[float]] = field(default_factory=list)  # loss and gradient norm of each step since the last look
+    curve: dict[str, list[float]] = field(default_factory=dict)  # as `curves.draw_curves` takes it
 
     @contextmanager
     def own_random_numbers(self) -> Iterator[None]:
@@ -127,6 +129,8 @@ def save_run(run: Run, output: Path, *, fingerprint: dict[str, Any]) -> None:
         "best_criterion": run.best_criterion,
         "best_weights": run.best_weights,
         "looks_without_gain": run.looks_without_gain,
+        "recent": run.recent,
+        "curve": run.curve,
     }
     write_tensors(resume_path(output), content)
 
@@ -150,13 +154,14 @@ def restore_run(run: Run, output: Path, *, fingerprint: dict[str, Any]) -> None:
     run.model.load_state_dict(content["weights"])
     run.companion.load_state_dict(content.get("companion", {}))
     run.optimizer.load_state_dict(content["optimizer"])
-    run.state = tuple(part.chunk(us.count, dim=1)[us.rank] for part in content["state"])
-    run.random = content["random"].view(us.count, -1)[us.rank]
+    run.state = tuple(part.chunk(us.count, dim=1)[us.rank].contiguous() for part in content["state"])
+    run.random = content["random"].view(us.count, -1)[us.rank].clone()  # torch reads a generator's state from offset 0
     run.step = content["step"]
     run.seconds = content["seconds"]
     run.best_criterion = content["best_criterion"]
     run.best_weights = content["best_weights"]
     run.looks_without_gain = content["looks_without_gain"]
+    run.recent, run.curve = content.get("recent", []), content.get("curve", {})
 
 
 def _refuse_differences(path: Path, *, found: dict[str, Any], wanted: dict[str, Any]) -> None:
