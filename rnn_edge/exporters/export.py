@@ -238,6 +238,6 @@ def _manifest(source: Checkpoint, candidate: _Candidate, parity: Parity, quality
         parity=parity.to_dict(),
         quality={} if quality is None else quality.to_dict(),
         tensors=tuple(asdict(stored) for stored in candidate.stored),
-        history=source.history,
+        history={name: value for name, value in source.history.items() if name != "curve"},  # long, and no one reads it
         versions={name: version(name) for name in ("rnn-edge", "torch", "onnx", "onnxscript", "onnxruntime")},
     )
