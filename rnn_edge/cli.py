@@ -360,6 +360,8 @@ def inspect(words: tuple[str, ...], output: Path, source: TextIO | None, beam_si
     path, texts = _bundle_and_texts(words)
     if len(texts) + (source is not None) != 1:
         raise click.UsageError("give one TEXT, or --input")
+    if not output.parent.is_dir():
+        raise click.UsageError(f"cannot write {output}: there is no directory {output.parent}; create it")
     text = _read_text(source) if source else texts[0]
     found = inspect(Bundle.read(path or BUILT_IN), text, num_beams=beam_size, max_new_tokens=max_new_tokens)
     page = page_of(found, title=path.name if path else "built-in model")

@@ -44,7 +44,7 @@ class LanguageLesson:
         self._held_out = token_stream(tokenizer, corpus.held_out)
         self._held_out_rows = token_rows(self._held_out, batch=_LOOK_ROWS, shortest=shortest)
         self.steps_per_epoch = len(self._windows)
-        self.tokens_per_step = self._rows.inputs.numel() / len(self._windows)
+        self.tokens_per_step = workers().count * self._rows.inputs.numel() / len(self._windows)
         self.fingerprint: dict[str, Any] = {"tokenizer": tokenizer.to_json(), "corpus": corpus.fingerprint()}
         self.facts = describe_files(corpus.files)
 

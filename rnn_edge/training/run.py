@@ -148,7 +148,7 @@ def restore_run(run: Run, output: Path, *, fingerprint: dict[str, Any]) -> None:
         raise CheckpointError(
             f"{path} is not a resume file of this rnn-edge: go on with the version that wrote it, or start anew"
         )
-    usual = TrainOptions().to_dict()  # what a run had that began before there was a choice
+    usual = {**TrainOptions().to_dict(), "workers": 1}  # what a run had that began before there was a choice
     _refuse_differences(path, found={**usual, **content["fingerprint"]}, wanted={**usual, **fingerprint})
     us = workers()
     run.model.load_state_dict(content["weights"])

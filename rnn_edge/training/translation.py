@@ -102,8 +102,9 @@ class TranslationLesson:
     def loss(self, model: Network, moment: Moment, state: State) -> tuple[Tensor, State]:
         """Learn from pairs by the objective."""
         assert isinstance(model, Translator)
+        assert self._target.end_id is not None
         pairs = self._tensors([self._train[index] for index in self._batches[moment.step]])
-        pupil = Pupil(model, *pairs, end=self._target.end_id or 0, pay=self._pay)
+        pupil = Pupil(model, *pairs, end=self._target.end_id, pay=self._pay)
         return self._loss(pupil, moment) * self._batches.weight(moment.step), state
 
     def _loss(self, pupil: Pupil, moment: Moment) -> Tensor:

@@ -113,7 +113,20 @@ def test_the_command_writes_the_page():
     again = invoke(TEXT, "-o", "again.html")
     assert again.exit_code == 0, again.output
     assert Path("again.html").read_text() == Path("page.html").read_text()
-    assert "give one TEXT, or --input" in invoke("-o", "page.html").output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["-o", "page.html"], "give one TEXT, or --input"),
+        (["a", "b", "-o", "page.html"], "give one TEXT, or --input"),
+        (["a", "-o", "nowhere/page.html"], "there is no directory nowhere; create it"),
+    ],
+)
+def test_what_cannot_be_done_is_a_usage_error(arguments, problem):
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert problem in result.output
 
 
 @pytest.mark.slow
