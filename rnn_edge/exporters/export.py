@@ -312,6 +312,6 @@ def _manifest(
         parity=parity.to_dict(),
         quality={} if quality is None else quality.to_dict(),
         tensors=tuple(asdict(stored) for stored in candidate.built.stored),
-        history=source.history,
+        history={name: value for name, value in source.history.items() if name != "curve"},  # long, and no one reads it
         versions={name: version(name) for name in ("rnn-edge", "torch", "onnx", "onnxscript", "onnxruntime")},
     )
