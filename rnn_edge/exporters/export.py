@@ -195,8 +195,8 @@ def _build(model: Network, plan: Plan, opset: int) -> _Candidate:
 def _prove(candidate: _Candidate, running: Opened, atol: float) -> Parity:
     """Compare graphs with PyTorch; those that compute in integers, bit for bit with themselves, row by row.
 
-    Unless somebody says how far a graph may be from PyTorch, that of a network which amplifies rounding may be as far as
-    two float32 computations are.
+    Unless somebody said how far a graph may be from PyTorch, that of a network which amplifies rounding may be as far
+    as two float32 computations are.
     """
     precision = candidate.plan.precision
     if precision in ("int8", "int4"):
