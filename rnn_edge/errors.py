@@ -19,6 +19,7 @@ __all__ = [
     "ExportError",
     "OptionsError",
     "ProviderError",
+    "ProviderWarning",
     "RnnEdgeError",
     "SpecError",
     "TextError",
@@ -56,6 +57,10 @@ class BundleError(RnnEdgeError):
 
 class ProviderError(RnnEdgeError):
     """An execution provider cannot be used."""
+
+
+class ProviderWarning(UserWarning):
+    """A graph runs, in part or altogether, elsewhere than where it was asked to; only where that was allowed."""
 
 
 class OptionsError(RnnEdgeError, ValueError):

@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -15,12 +15,19 @@ from rnn_edge.bundle import GOLDEN, GRAPH, TOKENIZER, Bundle, Graph, Manifest, P
 from rnn_edge.errors import ExportError
 from rnn_edge.exporters.golden import golden_json
 from rnn_edge.exporters.graphs import OLDEST_OPSET, describe_graph, graph_name, step_graph
+from rnn_edge.exporters.mobile import CHECKED, require_one_partition
 from rnn_edge.exporters.parity import Parity, Reference, RowByRow, TorchSteps, measure_parity
 from rnn_edge.exporters.quality import Quality, compare
+from rnn_edge.exporters.single_step import single_step_graph
 from rnn_edge.exporters.weights import FP32, VECTOR, Plan, Stored
 from rnn_edge.modules import Checkpoint, LanguageModel, load_checkpoint
 from rnn_edge.runtimes.arrays import Ids
+from rnn_edge.runtimes.providers import PROVIDERS
+from rnn_edge.runtimes.sessions import Place
 from rnn_edge.runtimes.step_graph import StepGraph
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["ExportOptions", "Exported", "export", "verify"]
 
@@ -32,6 +39,7 @@ class ExportOptions:
     """What a graph is to be like, and what it may cost."""
 
     precision: Precision | Literal["auto"] = "fp32"  # auto: the smallest that passes
+    target: str = "cpu"  # the provider it is to run on, by its short name
     opset: int = OLDEST_OPSET
     atol: float = 1e-5  # how far a float may be from PyTorch's
     keep_float: tuple[str, ...] = ()  # matrices that are not rounded, by the names in the report
@@ -43,6 +51,11 @@ class ExportOptions:
         problems = []
         if self.precision not in (*get_args(Precision), "auto"):
             problems.append(f"precision must be fp32, fp16, int8, int4 or auto, got {self.precision!r}")
+        if self.target not in PROVIDERS:
+            problems.append(f"target must be one of {', '.join(PROVIDERS)}, got {self.target!r}")
+        elif self.precision not in (*PROVIDERS[self.target].precisions, "auto"):
+            suiting = ", ".join(PROVIDERS[self.target].precisions)
+            problems.append(f"target {self.target} takes {suiting}, not {self.precision}")
         if not 0 < self.atol < float("inf"):
             problems.append(f"atol must be a positive number, got {self.atol}")
         if not 0 <= self.max_loss < float("inf"):
@@ -101,7 +114,8 @@ def export(checkpoint: str | Path | Checkpoint, output: str | Path, options: Exp
     if options.precision == "auto":
         candidate, quality = _smallest(source, options)
     else:
-        candidate = _build(source.model, Plan(options.precision, options.keep_float), options.opset)
+        plan = Plan(options.precision, options.keep_float)
+        candidate = _build(source.model, plan, options.opset, options.target)
         quality = _judge(source, candidate, options)
     parity = _prove(source.model, candidate, candidate.running, options.atol)
     parity.require()
@@ -116,12 +130,17 @@ def export(checkpoint: str | Path | Checkpoint, output: str | Path, options: Exp
             f"the bundle has {size:,} bytes in {candidate.plan.precision} and may have {options.max_bytes:,}: "
             "choose a smaller precision, or a smaller network"
         )
-    Bundle.write(output, _manifest(source, candidate, parity, quality), files)
+    Bundle.write(output, _manifest(source, candidate, parity, quality, options.target), files)
     return Exported(output, size, parity, quality, candidate.stored)
 
 
-def verify(checkpoint: str | Path, bundle: str | Path, *, atol: float = DEFAULTS.atol) -> Parity:
-    """Compare a bundle with the checkpoint it should have come from; see `Parity.require`."""
+def verify(
+    checkpoint: str | Path, bundle: str | Path, *, atol: float = DEFAULTS.atol, **place: Unpack[Place]
+) -> Parity:
+    """Compare a bundle, running where it is told to, with the checkpoint it should have come from.
+
+    See `Parity.require`; `place` is what `open_session` takes.
+    """
     options = ExportOptions(atol=atol)
     source, found = load_checkpoint(Path(checkpoint)), Bundle.read(Path(bundle))
     ours, theirs = source.model.spec.to_dict(), found.manifest.spec.to_dict()
@@ -131,19 +150,25 @@ def verify(checkpoint: str | Path, bundle: str | Path, *, atol: float = DEFAULTS
     if source.tokenizer.to_json() != found.tokenizer.to_json():
         raise ExportError(f"{bundle} was not exported from {checkpoint}: their vocabularies differ")
     plan = Plan(found.manifest.precision, found.manifest.keep_float)
-    built = _build(source.model, plan, found.manifest.graphs["step"].opset)
-    return _prove(source.model, built, StepGraph.from_bundle(found), options.atol)
+    built = _build(source.model, plan, found.manifest.graphs["step"].opset, found.manifest.target)
+    return _prove(source.model, built, StepGraph.from_bundle(found, **place), options.atol)
 
 
-def _build(model: LanguageModel, plan: Plan, opset: int) -> _Candidate:
-    """Build the graph of a plan and open it."""
-    built = step_graph(model, plan, opset=opset)
+def _build(model: LanguageModel, plan: Plan, opset: int, target: str = "cpu") -> _Candidate:
+    """Build the graph of a plan, in the form that suits a target, and open it on the CPU."""
+    provider = PROVIDERS[target]
+    if provider.form == "scan":
+        built = step_graph(model, plan, opset=opset)
+    else:
+        built = single_step_graph(model, plan, opset=opset, fixed=provider.fixed)
+    if target in CHECKED:
+        require_one_partition(built.proto, target)
     unknown = sorted(set(plan.keep_float) - {stored.name for stored in built.stored})
     if unknown:
         names = ", ".join(stored.name for stored in built.stored if stored.reason != VECTOR)
         raise ExportError(f"keep_float names {', '.join(unknown)}, and this network has {names}")
     content = built.proto.SerializeToString(deterministic=True)
-    graph = describe_graph(built.proto, GRAPH)
+    graph = replace(describe_graph(built.proto, GRAPH), form=provider.form)
     return _Candidate(plan, content, graph, StepGraph(content, graph.inputs[1:]), built.stored)
 
 
@@ -206,8 +231,9 @@ def _costliest(model: LanguageModel, candidate: _Candidate, bar: _Bar, quality: 
 def _smallest(source: Checkpoint, options: ExportOptions) -> tuple[_Candidate, Quality | None]:
     """Return the smallest graph that passes the gate."""
     bar = _bar(source, options)
-    for precision in SMALLEST_FIRST:
-        candidate = _build(source.model, Plan(precision, options.keep_float), options.opset)
+    suiting = PROVIDERS[options.target].precisions
+    for precision in (each for each in SMALLEST_FIRST if each in suiting):
+        candidate = _build(source.model, Plan(precision, options.keep_float), options.opset, options.target)
         quality = None if precision == "fp32" else bar.measure(candidate)
         if quality is None or quality.loss <= options.max_loss:
             return candidate, quality
@@ -228,11 +254,13 @@ def _held_out(source: Checkpoint, options: ExportOptions) -> Ids:
     return tokens
 
 
-def _manifest(source: Checkpoint, candidate: _Candidate, parity: Parity, quality: Quality | None) -> Manifest:
+def _manifest(
+    source: Checkpoint, candidate: _Candidate, parity: Parity, quality: Quality | None, target: str
+) -> Manifest:
     return Manifest(
         spec=source.model.spec,
         precision=candidate.plan.precision,
-        target="cpu",
+        target=target,
         keep_float=tuple(candidate.plan.keep_float),
         graphs={"step": candidate.graph},
         parity=parity.to_dict(),

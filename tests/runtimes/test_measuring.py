@@ -1,0 +1,54 @@
+"""Where a bundle runs, and where it runs fastest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from helpers import tiny_bundle
+
+from rnn_edge.errors import ProviderError
+from rnn_edge.runtimes import AUTO, by_provider, load, measure_providers, placement
+from rnn_edge.runtimes import measuring as module
+from rnn_edge.runtimes.measuring import StepGraph
+from rnn_edge.runtimes.providers import PROVIDERS
+
+
+def test_every_node_that_ran_is_told_once():
+    """The products of the network's matrices: input, state and output."""
+    onnx = pytest.importorskip("onnx")
+    bundle = tiny_bundle(Path("model.rnn"))
+    graph = onnx.load_from_string(bundle.files["model.onnx"]).graph
+    (scan,) = (node for node in graph.node if node.op_type == "Scan")
+    expected = Counter(node.op_type for node in (*graph.node, *scan.attribute[0].g.node, *scan.attribute[1].g.node))
+    found = by_provider(placement(bundle))
+    assert set(found) == {"CPUExecutionProvider"}
+    operators = found["CPUExecutionProvider"]
+    assert operators["Scan"] == 1
+    assert operators["MatMul"] + operators.get("Gemm", 0) == expected["MatMul"] == 3
+    assert list(Path().glob("*.json")) == []  # the profile is gone
+
+
+def test_the_fastest_provider_is_kept(monkeypatch):
+    """A provider that refuses the bundle comes last, with its reason; the CPU is what remains."""
+    bundle = tiny_bundle(Path("model.rnn"))
+    real = StepGraph.from_bundle
+
+    def from_bundle(bundle, *, provider, **others):
+        if provider == "cuda":
+            raise ProviderError("the GPU is on fire")
+        assert provider in ("cpu", "openvino")
+        return real(bundle, **others)
+
+    monkeypatch.setattr(module, "usable", lambda: [PROVIDERS[name] for name in ("cuda", "cpu", "openvino")])
+    monkeypatch.setattr(module.StepGraph, "from_bundle", from_bundle)
+    measured = measure_providers(bundle)
+    assert [each.provider for each in measured[2:]] == ["cuda"]
+    assert measured[2].problem == "the GPU is on fire"
+    assert 0 < measured[0].seconds <= measured[1].seconds < 1
+
+
+def test_auto_loads_what_can_be_loaded():
+    tiny_bundle(Path("model.rnn"))
+    assert load("model.rnn", provider=AUTO).complete("the c")
