@@ -375,6 +375,31 @@ def placement(path: Path | None, place: Place, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("bundle", type=click.Path(path_type=Path), required=False)
+@click.option("--platform", type=click.Choice(["web", "python"]), required=True, help="Where the app runs.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The folder to write.")
+@click.option("--title", help="Of the page. [default: the bundle's name]")
+@click.option(
+    "--onnxruntime-web",
+    type=click.Path(path_type=Path),
+    help="An installed npm package, to copy its files into a web page. [default: the page's npm install does]",
+)
+def package(bundle: Path | None, output: Path, **choices: Any) -> None:
+    """Write a folder that an app developer drops in: BUNDLE, or the built-in model, a small runner and its checks.
+
+    \b
+    Examples:
+      rnn-edge package --platform web -o page
+      rnn-edge package model.rnn --platform python -o app
+    """
+    from rnn_edge.packaging import package as write
+
+    path = write(bundle, output, **choices)
+    click.echo(f"{path}: {sum(file.stat().st_size for file in path.rglob('*') if file.is_file()) / 1e6:.2f} MB")
+    click.echo(f"next: {path / 'README.md'}")
+
+
+@main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON array.")
 def providers(as_json: bool) -> None:
     """Tell where graphs can run: what this machine has, what is missing elsewhere, and what was verified.

@@ -7,6 +7,7 @@
     ├── TrainingError     training cannot start or go on
     ├── ExportError       a network cannot be exported, or its graph disagrees with PyTorch
     ├── BundleError       a bundle cannot be read or written
+    ├── PackageError      an app's folder cannot be written
     ├── ProviderError     an execution provider cannot be used
     └── OptionsError      generation options contradict themselves or each other
 
@@ -18,6 +19,7 @@ __all__ = [
     "CheckpointError",
     "ExportError",
     "OptionsError",
+    "PackageError",
     "ProviderError",
     "ProviderWarning",
     "RnnEdgeError",
@@ -53,6 +55,10 @@ class ExportError(RnnEdgeError):
 
 class BundleError(RnnEdgeError):
     """A bundle cannot be read or written."""
+
+
+class PackageError(RnnEdgeError):
+    """An app's folder cannot be written."""
 
 
 class ProviderError(RnnEdgeError):

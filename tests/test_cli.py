@@ -15,7 +15,7 @@ from helpers import tiny_bundle, tiny_checkpoint
 
 from rnn_edge.cli import main
 
-COMMANDS = ("train", "export", "verify", "run", "info", "placement", "providers")
+COMMANDS = ("train", "export", "verify", "run", "info", "package", "placement", "providers")
 
 
 def call(*arguments: str, text: str | bytes = "") -> Result:
