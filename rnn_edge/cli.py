@@ -376,7 +376,7 @@ def placement(path: Path | None, place: Place, as_json: bool) -> None:
 
 @main.command()
 @click.argument("bundle", type=click.Path(path_type=Path), required=False)
-@click.option("--platform", type=click.Choice(["web", "python"]), required=True, help="Where the app runs.")
+@click.option("--platform", type=click.Choice(["web", "python", "android"]), required=True, help="Where the app runs.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The folder to write.")
 @click.option("--title", help="Of the page. [default: the bundle's name]")
 @click.option(

@@ -22,14 +22,14 @@ from rnn_edge.text import Tokenizer
 
 __all__ = ["ONNXRUNTIME_WEB", "Platform", "package"]
 
-Platform = Literal["web", "python"]
+Platform = Literal["web", "python", "android"]
 
 ONNXRUNTIME_WEB = "1.30.0"
 """The version the web runner is tested with."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _WEB_RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
-_MODEL = "model"
+_MODEL = {"web": "model", "python": "model", "android": "src/main/assets/model"}  # where the bundle goes
 _OPTIONS = GenerateOptions(
     num_beams=8, num_return_sequences=3, max_new_tokens=4, length_penalty=0.0, stop_strings=("\n",)
 )
@@ -63,11 +63,11 @@ def package(
     try:
         with replace_directory(output) as part:
             _write_templates(_TEMPLATES / platform, part, words)
-            _write_bundle(found, part / _MODEL)
-            if platform == "web":
+            _write_bundle(found, part / _MODEL[platform])
+            if platform != "python":  # which has no tokenizer and no search of its own
                 _write_json(part / "checks.json", _checks(model, found.tokenizer, texts))
-                if onnxruntime_web is not None:
-                    _copy_runtime(Path(onnxruntime_web), part / "onnxruntime")
+            if platform == "web" and onnxruntime_web is not None:
+                _copy_runtime(Path(onnxruntime_web), part / "onnxruntime")
     except OSError as error:
         raise PackageError(f"cannot write {output}: {error.strerror or error}; nothing there was changed") from error
     return output
@@ -81,7 +81,7 @@ def _check(output: Path, bundle: Bundle, platform: Platform) -> None:
         raise PackageError(f"{bundle.path} is int4, which browsers compute slowly and differently: export it in int8")
     if not output.parent.is_dir():
         raise PackageError(f"cannot write {output}: there is no directory {output.parent}; create it first")
-    is_package = (output / _MODEL / MANIFEST).is_file()
+    is_package = any((output / place / MANIFEST).is_file() for place in _MODEL.values())
     if output.exists() and not is_package and (not output.is_dir() or any(output.iterdir())):
         raise PackageError(f"cannot write {output}: something else is there; name another directory with -o")
 
@@ -101,15 +101,17 @@ def _words(bundle: Bundle, texts: list[str]) -> dict[str, str]:
 
 
 def _write_templates(source: Path, part: Path, words: dict[str, str]) -> None:
-    for template in sorted(source.iterdir()):
+    for template in sorted(path for path in source.rglob("*") if path.is_file()):
         text = template.read_text(encoding="utf-8")
         for name, word in words.items():
             text = text.replace(f"{{{{{name}}}}}", escape(word) if template.suffix == ".html" else word)
-        (part / template.name).write_text(text, encoding="utf-8", newline="\n")
+        target = part / template.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _write_bundle(bundle: Bundle, path: Path) -> None:
-    path.mkdir()
+    path.mkdir(parents=True)
     for name, content in {**bundle.files, MANIFEST: (bundle.path / MANIFEST).read_bytes()}.items():
         (path / name).write_bytes(content)
 

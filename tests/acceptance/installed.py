@@ -66,7 +66,7 @@ def test_cuda_explains_itself():
 
 
 def test_the_wheel_carries_the_templates_of_packages(tmp_path):
-    for platform, runner in (("web", "rnn-edge.js"), ("python", "suggest.py")):
+    for platform, runner in (("web", "rnn-edge.js"), ("python", "suggest.py"), ("android", "build.gradle.kts")):
         done = rnn_edge_run("package", "--platform", platform, "-o", str(tmp_path / platform))
         assert done.returncode == 0, done.stderr
         assert (tmp_path / platform / runner).is_file()

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from helpers import tiny_bundle, tiny_checkpoint
@@ -15,7 +16,7 @@ from helpers import tiny_bundle, tiny_checkpoint
 import rnn_edge
 from rnn_edge.bundle import Bundle
 from rnn_edge.errors import PackageError
-from rnn_edge.packaging import package
+from rnn_edge.packaging import Platform, package
 from rnn_edge.text import Tokenizer
 
 KINDS = ("characters", "words", "bpe")
@@ -31,15 +32,15 @@ def runtime() -> Path:
     return folder.parent
 
 
-@pytest.mark.parametrize("platform", ["web", "python"])
+@pytest.mark.parametrize("platform", get_args(Platform))
 def test_it_holds_the_bundle_and_no_placeholder(platform):
     bundle = tiny_bundle(Path("model.rnn"))
     path = package("model.rnn", "app", platform, title="Cats & mats")
-    again = Bundle.read(path / "model")
-    assert again.files == bundle.files
-    assert (path / "model/manifest.json").read_bytes() == Path("model.rnn/manifest.json").read_bytes()
-    for file in path.iterdir():
-        if file.is_file():
+    (manifest,) = path.rglob("manifest.json")
+    assert Bundle.read(manifest.parent).files == bundle.files
+    assert manifest.read_bytes() == Path("model.rnn/manifest.json").read_bytes()
+    for file in path.rglob("*"):
+        if file.is_file() and file.parent != manifest.parent:
             assert not re.findall(r"\{\{\w+\}\}", file.read_text()), file
     assert "Cats & mats" in (path / "README.md").read_text()
     if platform == "web":
@@ -103,7 +104,7 @@ def test_only_a_package_is_overwritten(tmp_path):
 def test_other_platforms_and_forms_are_refused():
     from rnn_edge.exporters import ExportOptions, export
 
-    with pytest.raises(PackageError, match="platform must be one of web, python, got 'toaster'"):
+    with pytest.raises(PackageError, match="platform must be one of web, python, android, got 'toaster'"):
         package(None, "app", "toaster")
     export(tiny_checkpoint(), "gpu.rnn", ExportOptions(target="webgpu"))
     with pytest.raises(PackageError, match="is in step form: export it for cpu"):
