@@ -13,6 +13,7 @@ import numpy as np
 
 from rnn_edge.bundle import GOLDEN, GRAPH, TOKENIZER, Bundle, Graph, Manifest, Precision, check_destination
 from rnn_edge.errors import ExportError
+from rnn_edge.exporters.fused import fused_graph
 from rnn_edge.exporters.golden import golden_json
 from rnn_edge.exporters.graphs import OLDEST_OPSET, describe_graph, graph_name, step_graph
 from rnn_edge.exporters.mobile import CHECKED, require_one_partition
@@ -159,6 +160,8 @@ def _build(model: LanguageModel, plan: Plan, opset: int, target: str = "cpu") ->
     provider = PROVIDERS[target]
     if provider.form == "scan":
         built = step_graph(model, plan, opset=opset)
+    elif provider.form == "fused":
+        built = fused_graph(model, plan, opset=opset)
     else:
         built = single_step_graph(model, plan, opset=opset, fixed=provider.fixed)
     if target in CHECKED:

@@ -73,6 +73,13 @@ def _store(weights: Weights, model: LanguageModel) -> tuple[Table, list[Layer], 
     """Store everything a language model is made of: its embedding, layers, bridge and output."""
     bounded = is_bounded(model.spec)
     layers = [_layer(weights, model.stack, index, bounded=bounded) for index in range(model.spec.num_layers)]
+    embedding, bridge, output = _store_ends(weights, model)
+    return embedding, layers, bridge, output
+
+
+def _store_ends(weights: Weights, model: LanguageModel) -> tuple[Table, Matrix | None, Matrix]:
+    """Store what stands before and behind the layers: the embedding, the bridge and the output."""
+    bounded = is_bounded(model.spec)
     bridge = None
     if model.bridge is not None:
         bridge = weights.matrix("bridge", _array(model.bridge.weight.T), bounded=bounded)
@@ -82,7 +89,7 @@ def _store(weights: Weights, model: LanguageModel) -> tuple[Table, list[Layer], 
     else:
         embedding = weights.table("embedding", _array(model.embedding.weight))
         output = weights.matrix("output", _array(model.output.weight.T), bias, bounded=read_bounded)
-    return embedding, layers, bridge, output
+    return embedding, bridge, output
 
 
 def _layer(weights: Weights, stack: Stack, index: int, *, bounded: bool) -> Layer:

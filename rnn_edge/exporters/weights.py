@@ -99,6 +99,16 @@ class Weights:
         added = self._bias(name, bias)
         return lambda op, x: _add(op, op.MatMul(_floats(op, x), values), added)
 
+    def tensor(self, name: str, values: Floats) -> ir.Value:
+        """Store a matrix, or several, that an operator takes as they are, float32; as halves if the plan says so."""
+        precision = "fp32" if name in self._plan.keep_float else self._plan.precision
+        return self._as_float(self._float(name, values, precision), precision)
+
+    def vector(self, name: str, values: Floats) -> ir.Value:
+        """Store what is never rounded, float32."""
+        self._record(name, "fp32", values.nbytes, values, values, VECTOR)
+        return self._constant(name, values)
+
     def table(self, name: str, rows: Floats) -> Table:
         """Store a look-up table, float32 (rows, width)."""
         precision = self._plan.precision_of(name, rows)
@@ -215,10 +225,7 @@ class Weights:
         return look_up, multiply
 
     def _bias(self, name: str, values: Floats | None) -> ir.Value | None:
-        if values is None:
-            return None
-        self._record(f"{name}.bias", "fp32", values.nbytes, values, values, VECTOR)
-        return self._constant(f"{name}.bias", values)
+        return None if values is None else self.vector(f"{name}.bias", values)
 
     def _constant(self, name: str, values: NDArray[Any] | np.generic) -> ir.Value:
         """Store an array under a name, once."""

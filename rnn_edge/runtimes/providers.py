@@ -48,7 +48,7 @@ class Provider:
     install: str
     plugin: str = ""
     library: str = ""
-    form: Literal["scan", "step"] = "step"
+    form: Literal["scan", "fused", "step"] = "step"
     fixed: bool = False
     precisions: tuple[str, ...] = ("fp32",)
     verified: Verified = "no"
@@ -82,6 +82,7 @@ PROVIDERS: Mapping[str, Provider] = {
             runs_on="NVIDIA GPUs",
             install=_GPU,
             library="onnxruntime_providers_cuda",
+            form="fused",
             precisions=("fp32", "fp16"),
             note="only that it fails clearly is tested",
             options=_words(

@@ -1,7 +1,7 @@
 """The Android package's Kotlin: compiled by Kotlin's compiler, and its tokenizer and search run beside Python's.
 
 No phone: ONNX Runtime's Android library runs nowhere else, so a network that is easy to compute in both languages
-stands in for it. RNN_EDGE_EMULATORS names where `android/classes.jar` is, the Java part of that library, to compile against.
+stands in for it. RNN_EDGE_EMULATORS names where `android/classes.jar` is, that library's Java part, to compile against.
 """
 
 from __future__ import annotations
