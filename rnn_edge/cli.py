@@ -274,7 +274,7 @@ def verify(checkpoint: Path, bundle: Path, atol: float, place: Place) -> None:
 
     Example: rnn-edge verify model.pt model.rnn
     """
-    parity = _with_torch("rnn_edge.exporters").verify(checkpoint, bundle, atol=atol, **place)
+    parity = _with_torch("rnn_edge.exporters").verify(checkpoint, bundle, atol=atol, **_settled(bundle, place))
     _print_parity(parity)
     parity.require()
 

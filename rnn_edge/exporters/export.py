@@ -23,7 +23,7 @@ from rnn_edge.exporters.single_step import single_step_graph
 from rnn_edge.exporters.weights import FP32, VECTOR, Plan, Stored
 from rnn_edge.modules import Checkpoint, LanguageModel, load_checkpoint
 from rnn_edge.runtimes.arrays import Ids
-from rnn_edge.runtimes.providers import PROVIDERS
+from rnn_edge.runtimes.providers import PROVIDERS, find
 from rnn_edge.runtimes.sessions import Place
 from rnn_edge.runtimes.step_graph import StepGraph
 
@@ -157,7 +157,7 @@ def verify(
 
 def _build(model: LanguageModel, plan: Plan, opset: int, target: str = "cpu") -> _Candidate:
     """Build the graph of a plan, in the form that suits a target, and open it on the CPU."""
-    provider = PROVIDERS[target]
+    provider = find(target)
     if provider.form == "scan":
         built = step_graph(model, plan, opset=opset)
     elif provider.form == "fused":

@@ -75,17 +75,21 @@ def measure_providers(bundle: Bundle, *, threads: int = 1) -> list[Measured]:
 
 def _measure(bundle: Bundle, provider: str, threads: int) -> Measured:
     try:
-        graph = StepGraph.from_bundle(bundle, provider=provider, threads=threads)
+        return Measured(provider, _time(StepGraph.from_bundle(bundle, provider=provider, threads=threads)))
     except ProviderError as error:
         if provider == CPU.name:
             raise
         return Measured(provider, float("inf"), str(error))
+
+
+def _time(graph: StepGraph) -> float:
+    """Return the median of what a token of one row takes, in seconds."""
     tokens, state, times = np.array([[0]]), graph.start(1), []
     for _ in range(_WARM_UP_STEPS + _STEPS):
         begin = perf_counter()
         _, state = graph.step(tokens, state)
         times.append(perf_counter() - begin)
-    return Measured(provider, median(times[_WARM_UP_STEPS:]))
+    return median(times[_WARM_UP_STEPS:])
 
 
 def _nodes(events: Sequence[dict[str, Any]]) -> list[RanNode]:

@@ -84,7 +84,7 @@ PROVIDERS: Mapping[str, Provider] = {
             library="onnxruntime_providers_cuda",
             form="fused",
             precisions=("fp32", "fp16"),
-            note="only that it fails clearly is tested",
+            note="the graph on the CPU; without a GPU, that it fails clearly",
             options=_words(
                 "device_id gpu_mem_limit arena_extend_strategy cudnn_conv_algo_search cudnn_conv_use_max_workspace "
                 "cudnn_conv1d_pad_to_nc1d do_copy_in_default_stream enable_cuda_graph fuse_conv_bias "
@@ -227,11 +227,9 @@ def import_onnxruntime() -> ModuleType:
 
 def why_not(provider: Provider) -> str:
     """Say in half a sentence why a provider cannot be used here; empty where nothing stands against it."""
-    offered = import_onnxruntime().get_available_providers()
     if is_plugin(provider):
-        hint = f"; {_SOFTWARE_GPU}" if provider.name == "webgpu" else ""
-        return "" if devices(provider) else f"is installed but found no device on this machine{hint}"
-    if provider.full_name in offered:
+        return _missing_device(provider)
+    if provider.full_name in import_onnxruntime().get_available_providers():
         return _missing_library(provider)
     return f"is not in this build of onnxruntime; {provider.install}"
 
@@ -247,23 +245,30 @@ def usable() -> list[Provider]:
 
 
 def devices(provider: Provider) -> list[Any]:
-    """Return onnxruntime's devices of a plugin provider, which is registered first."""
-    onnxruntime = import_onnxruntime()
-    if not hasattr(onnxruntime, "register_execution_provider_library"):
-        raise ProviderError(
-            f"provider {provider.name!r} is a plugin, and onnxruntime {onnxruntime.__version__} takes none: upgrade it"
-        )
-    _register(provider.full_name, provider.plugin)
-    return [device for device in onnxruntime.get_ep_devices() if device.ep_name == provider.full_name]
+    """Return onnxruntime's devices of a plugin provider, which is registered first; none where that fails."""
+    if _problem_of_registering(provider.full_name, provider.plugin):
+        return []
+    return [device for device in import_onnxruntime().get_ep_devices() if device.ep_name == provider.full_name]
+
+
+def _missing_device(provider: Provider) -> str:
+    problem = _problem_of_registering(provider.full_name, provider.plugin)
+    if problem or devices(provider):
+        return problem
+    hint = f"; {_SOFTWARE_GPU}" if provider.name == "webgpu" else ""
+    return f"is installed but found no device on this machine{hint}"
 
 
 @cache  # a library can be registered once in a process
-def _register(full_name: str, plugin: str) -> None:
+def _problem_of_registering(full_name: str, plugin: str) -> str:
     onnxruntime = import_onnxruntime()
+    if not hasattr(onnxruntime, "register_execution_provider_library"):
+        return f"is a plugin, and onnxruntime {onnxruntime.__version__} takes none: upgrade it"
     try:
         onnxruntime.register_execution_provider_library(full_name, import_module(plugin).get_library_path())
     except Exception as error:  # onnxruntime has a dozen unrelated classes for this
-        raise ProviderError(f"the plugin {plugin} cannot be loaded: {error}") from error
+        return f"is a plugin that cannot be loaded: {error}"
+    return ""
 
 
 @cache  # loading CUDA's libraries takes a second

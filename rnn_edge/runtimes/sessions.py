@@ -126,7 +126,7 @@ def _open(graph: bytes, options: Any, provider: Provider, given: Mapping[str, st
 def _missed(session: Any, provider: Provider) -> str:
     """Say which nodes run elsewhere; empty where all run on the provider."""
     if not hasattr(session, "get_provider_graph_assignment_info"):
-        return f"this onnxruntime does not tell which nodes run on {provider.name!r}: upgrade it to 1.24 or newer"
+        raise ProviderError(f"this onnxruntime does not tell which nodes run on {provider.name!r}: upgrade it")
     placed: dict[str, Counter[str]] = {}
     for part in session.get_provider_graph_assignment_info():
         placed.setdefault(part.ep_name, Counter()).update(node.op_type for node in part.get_nodes())

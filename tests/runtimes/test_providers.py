@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import onnxruntime
 import pytest
 
-from rnn_edge.errors import ProviderError
 from rnn_edge.runtimes import providers
 from rnn_edge.runtimes.providers import PROVIDERS, find, usable, why_not
 
@@ -34,15 +34,37 @@ def test_a_plugin_without_a_device_is_told_apart_from_one_that_is_not_installed(
     monkeypatch.setattr(providers, "find_spec", lambda name: None)
     assert why_not(webgpu) == "is not in this build of onnxruntime; pip install onnxruntime-ep-webgpu"
     monkeypatch.setattr(providers, "find_spec", lambda name: SimpleNamespace())
-    monkeypatch.setattr(providers, "_register", lambda *_: None)
+    monkeypatch.setattr(providers, "_problem_of_registering", lambda *_: "")
     monkeypatch.setattr(onnxruntime, "get_ep_devices", list)
     assert why_not(webgpu).startswith("is installed but found no device on this machine; for a software driver")
     monkeypatch.setattr(onnxruntime, "get_ep_devices", lambda: [SimpleNamespace(ep_name=webgpu.full_name)])
     assert why_not(webgpu) == ""
 
 
-def test_an_onnxruntime_that_takes_no_plugins_is_told(monkeypatch):
+@pytest.fixture
+def _unregistered(monkeypatch):
+    """Pretend that a plugin's wheel is there, and forget afterwards what became of it."""
     monkeypatch.setattr(providers, "find_spec", lambda name: SimpleNamespace())
+    providers._problem_of_registering.cache_clear()
+    yield
+    providers._problem_of_registering.cache_clear()
+
+
+@pytest.mark.usefixtures("_unregistered")
+def test_an_onnxruntime_that_takes_no_plugins_is_told(monkeypatch):
     monkeypatch.delattr(onnxruntime, "register_execution_provider_library")
-    with pytest.raises(ProviderError, match=r"'webgpu' is a plugin, and onnxruntime .* takes none: upgrade it"):
-        why_not(PROVIDERS["webgpu"])
+    assert re.fullmatch("is a plugin, and onnxruntime .* takes none: upgrade it", why_not(PROVIDERS["webgpu"]))
+
+
+@pytest.mark.usefixtures("_unregistered")
+def test_a_plugin_that_cannot_be_loaded_is_a_reason_and_no_crash(monkeypatch):
+    """Of a table that is to tell of all the others too."""
+    monkeypatch.setattr(
+        providers, "import_module", lambda name: onnxruntime if name == "onnxruntime" else _broken_wheel()
+    )
+    assert why_not(PROVIDERS["webgpu"]).startswith("is a plugin that cannot be loaded: ")
+    assert PROVIDERS["webgpu"] not in usable()
+
+
+def _broken_wheel():
+    return SimpleNamespace(get_library_path=lambda: "/nowhere/plugin.so")
