@@ -101,7 +101,8 @@ def _words(bundle: Bundle, texts: list[str]) -> dict[str, str]:
 
 
 def _write_templates(source: Path, part: Path, words: dict[str, str]) -> None:
-    for template in sorted(path for path in source.rglob("*") if path.is_file()):
+    templates = (path for path in source.rglob("*") if path.is_file() and path.suffix != ".pyc")  # pip leaves those
+    for template in sorted(templates):
         text = template.read_text(encoding="utf-8")
         for name, word in words.items():
             text = text.replace(f"{{{{{name}}}}}", escape(word) if template.suffix == ".html" else word)

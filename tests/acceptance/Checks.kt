@@ -16,7 +16,8 @@ class Waves(private val vocabulary: Int) : Network {
         tokens.zip(states).map { (row, state) ->
             var value = state[0][0]
             for (token in row) value = (value / 2 + sin(token.toDouble())).toFloat()
-            Position(FloatArray(vocabulary) { (4 * sin((it + 1) * (value + 2.0))).toFloat() }, listOf(floatArrayOf(value)))
+            val logits = FloatArray(vocabulary) { (4 * sin((it + 1) * (value + 2.0))).toFloat() }
+            Position(logits, listOf(floatArrayOf(value)))
         }
 }
 

@@ -28,7 +28,8 @@ export class Model {
     this.positions = new Map(); // by the tokens that were read
     const leftOut = new Set([tokenizer.endId, tokenizer.unknownId]);
     const spoken = tokenizer.tokenBytes.map((said, id) => ({ said, id })).filter(({ id }) => !leftOut.has(id));
-    this.sorted = spoken.toSorted((one, other) => (one.said < other.said ? -1 : one.said > other.said ? 1 : one.id - other.id));
+    const order = (one, other) => (one.said < other.said ? -1 : one.said > other.said ? 1 : one.id - other.id);
+    this.sorted = spoken.toSorted(order);
     this.byBytes = new Map(); // ids of the tokens that a word may be made of
     for (const { said, id } of tokenizer.kind === "words" ? [] : spoken) {
       this.byBytes.set(said, [...(this.byBytes.get(said) ?? []), id]);
@@ -88,7 +89,9 @@ export class Model {
     if (typed === "") return { paths: [{ tokens: [], logProb: 0, said: "", newTokens: 0 }], positions: [position] };
     let covers = await this.#covers(position, typed, beams);
     if (covers.length === 0) covers = [await this.#spell(position, this.tokenizer.encode(pending))];
-    const paths = covers.map(({ tokens, logProb, rest }) => ended({ tokens, logProb, newTokens: rest ? 1 : 0 }, rest, 0, rules));
+    const paths = covers.map(({ tokens, logProb, rest }) =>
+      ended({ tokens, logProb, newTokens: rest ? 1 : 0 }, rest, 0, rules),
+    );
     const live = covers.filter((_, index) => !paths[index].finish);
     return { paths, positions: live.length ? await this.#follow(live) : [] };
   }
@@ -131,7 +134,8 @@ export class Model {
     return [...whole.slice(0, limit), ...part].map((token) => {
       const said = this.tokenizer.tokenBytes[token];
       const logProb = path.logProb + logits[token] - total;
-      return { tokens: [...path.tokens, token], logProb, rest: said.slice(left.length), left: left.slice(said.length), state };
+      const [rest, still] = [said.slice(left.length), left.slice(said.length)];
+      return { tokens: [...path.tokens, token], logProb, rest, left: still, state };
     });
   }
 
@@ -157,8 +161,8 @@ export class Model {
     return { tokens, logProb, rest: "", left: "", state: position.state };
   }
 
-  // Beam search by probability: the likeliest paths that have not ended go on, until nothing that does can still be among
-  // the best. Returns the paths that ended, best first.
+  // Beam search by probability: the likeliest paths that have not ended go on, until nothing that does can still be
+  // among the best. Returns the paths that ended, best first.
   async #search(starts, positions, beams, rules) {
     let done = starts.filter(({ finish }) => finish);
     let paths = starts.filter(({ finish }) => !finish);

@@ -51,7 +51,10 @@ export class Tokenizer {
       return [id === undefined || id === this.endId ? this.unknownId : id];
     }
     let found = this.cache.get(piece);
-    if (!found) this.cache.set(piece, (found = this.#merge([...toBytes(piece)].map((byte) => this.alphabet.signs.get(byte)))));
+    if (!found) {
+      found = this.#merge([...toBytes(piece)].map((byte) => this.alphabet.signs.get(byte)));
+      this.cache.set(piece, found);
+    }
     return found;
   }
 

@@ -20,7 +20,7 @@ class Model private constructor(private val network: OrtNetwork, private val gol
     AutoCloseable by network {
     val suggester = Suggester(network, tokenizer)
 
-    /** Compare with the bundle's golden vectors; returns how far any number is from them, and throws if that is too far. */
+    /** Compare with the bundle's golden vectors; returns how far the farthest number is, and throws if too far. */
     fun selfTest(): Double {
         var worst = 0.0
         fun compare(found: Float, expected: Double) {
@@ -29,7 +29,9 @@ class Model private constructor(private val network: OrtNetwork, private val gol
         for (case in golden.getJSONArray("cases").objects()) {
             val position = network.step(listOf(case.getJSONArray("tokens").ints()), listOf(network.start()))[0]
             val logits = case.getJSONArray("best_logits")
-            case.getJSONArray("best_tokens").ints().forEachIndexed { i, it -> compare(position.logits[it], logits.getDouble(i)) }
+            case.getJSONArray("best_tokens").ints().forEachIndexed { i, token ->
+                compare(position.logits[token], logits.getDouble(i))
+            }
             case.getJSONArray("states").objects().forEachIndexed { part, state ->
                 val begins = state.getJSONArray("last_layer_begins")
                 val last = position.state[part].size - network.parts[part].width
@@ -41,7 +43,7 @@ class Model private constructor(private val network: OrtNetwork, private val gol
     }
 
     companion object {
-        /** Open a bundle; `read` gives a file's content by its name. Sizes and hashes are checked before anything is parsed. */
+        /** Open a bundle; `read` gives a file's content by its name. Hashes are checked before anything is parsed. */
         fun load(read: (String) -> ByteArray): Model {
             val manifest = JSONObject(String(read("manifest.json"), Charsets.UTF_8))
             val listed = manifest.getJSONObject("files")

@@ -46,8 +46,8 @@ private class Cover(
 private class Rules(val maxNewTokens: Int, val stops: List<String>)
 
 /**
- * Suggests how a text goes on, as rnn-edge's Python runtime does: it reads what is settled once, and searches with beams
- * from the covers of the unfinished last word. For one thread at a time.
+ * Suggests how a text goes on, as rnn-edge's Python runtime does: it reads what is settled once, and searches with
+ * beams from the covers of the unfinished last word. For one thread at a time.
  */
 class Suggester(private val network: Network, private val tokenizer: Tokenizer) {
     private val positions = LinkedHashMap<List<Int>, Position>() // by the tokens that were read
@@ -141,7 +141,8 @@ class Suggester(private val network: Network, private val tokenizer: Tokenizer) 
         val part = (1 until left.length).flatMap { byBytes[left.substring(0, it)] ?: emptyList() }
         return (whole + part).map {
             val said = tokenizer.tokenBytes[it]
-            Cover(cover.tokens + it, cover.logProb + logits[it] - total, said.drop(left.length), left.drop(said.length), position.state)
+            val logProb = cover.logProb + logits[it] - total
+            Cover(cover.tokens + it, logProb, said.drop(left.length), left.drop(said.length), position.state)
         }
     }
 
@@ -191,8 +192,9 @@ class Suggester(private val network: Network, private val tokenizer: Tokenizer) 
         return best(logits, count, tokenizer.unknownId).map {
             val tokens = path.tokens + it
             val logProb = path.logProb + logits[it] - total
+            val said = path.said + tokenizer.tokenBytes[it]
             if (it == tokenizer.endId) Path(tokens, logProb, path.said, path.newTokens, true, parent)
-            else path(tokens, logProb, path.said + tokenizer.tokenBytes[it], path.said.length, path.newTokens + 1, parent, rules)
+            else path(tokens, logProb, said, path.said.length, path.newTokens + 1, parent, rules)
         }
     }
 }
@@ -206,7 +208,7 @@ private val LIKELIER_FIRST = Comparator<Cover> { one, other ->
     }
 }
 
-/** Cut what a path says at a stop string, of which none lies within the bytes already checked; tell if it ends there. */
+/** Cut what a path says at a stop string, of which none lies within the bytes checked already; tell if it ends. */
 private fun path(
     tokens: List<Int>,
     logProb: Double,
@@ -216,7 +218,8 @@ private fun path(
     parent: Int,
     rules: Rules
 ): Path {
-    val stop = rules.stops.map { said.indexOf(it, max(0, checked - it.length + 1)) }.filter { it >= 0 }.sorted().firstOrNull()
+    val found = rules.stops.map { said.indexOf(it, max(0, checked - it.length + 1)) }.filter { it >= 0 }
+    val stop = found.sorted().firstOrNull()
     val ended = stop != null || newTokens >= rules.maxNewTokens
     return Path(tokens, logProb, if (stop == null) said else said.substring(0, stop), newTokens, ended, parent)
 }
