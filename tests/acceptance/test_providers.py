@@ -27,7 +27,8 @@ SITE = Path(tokenizers.__file__).parents[1]  # the venvs have no tokenizers and 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        not (EMULATORS / "venv").exists(), reason="needs plugin providers; RNN_EDGE_EMULATORS names where they are"
+        not (EMULATORS / "venv-gpu/bin/python").exists(),
+        reason="needs plugin providers; RNN_EDGE_EMULATORS names where they are",
     ),
 ]
 
@@ -126,6 +127,45 @@ def test_qnn_decides_as_the_cpu_does(bundles):
     for name, found in compare("qnn", {"soc_model": "57"}, bundles["qnn"]).items():
         assert set(found["ran"]) == {"QNNExecutionProvider"}, name
         assert (found["error"] <= 0.1, found["same"] >= 60) == (True, True), (name, found)
+
+
+# Rolls 64 tokens on a GPU whose states stay there: each step's output is the next one's input. Compares with the CPU.
+RESIDENT = """
+import sys
+import numpy as np
+from pathlib import Path
+from rnn_edge.bundle import Bundle
+from rnn_edge.runtimes import StepGraph
+from rnn_edge.runtimes.sessions import open_session
+bundle = Bundle.read(Path(sys.argv[1]))
+graph = bundle.manifest.graphs["step"]
+session, here = open_session(bundle.files[graph.file], provider="webgpu"), StepGraph.from_bundle(bundle)
+states = [port.name for port in graph.inputs[1:]]
+state, worst, kept = here.start(1), 0.0, None
+for token in np.random.default_rng(0).integers(0, 200, 64):
+    binding = session.io_binding()
+    binding.bind_cpu_input("tokens", np.array([[token]]))
+    for index, name in enumerate(states):
+        if kept is None:
+            binding.bind_cpu_input(name, state[index])
+        else:
+            binding.bind_ortvalue_input(name, kept[index])
+        binding.bind_output(f"next_{name}", "gpu", 0)
+    binding.bind_output("logits", "cpu")
+    session.run_with_iobinding(binding)
+    *kept, logits = binding.get_outputs()
+    assert {value.device_name() for value in kept} != {"cpu"}, kept[0].device_name()
+    expected, state = here.step(np.array([[token]]), state)
+    worst = max(worst, float(abs(logits.numpy() - expected).max()))
+print(worst)
+"""
+
+
+def test_states_may_stay_on_the_gpu(bundles):
+    for path in bundles["webgpu"]:
+        done = python("venv", RESIDENT, str(path), **software_vulkan())
+        assert done.returncode == 0, done.stderr
+        assert float(done.stdout.split()[-1]) <= 1e-5
 
 
 LOAD = "import json, rnn_edge; rnn_edge.load(sys.argv[1] or None, provider=sys.argv[2], **json.loads(sys.argv[3]))"
