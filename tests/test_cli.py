@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from helpers import tiny_bundle, tiny_checkpoint
+from helpers import export_network, some_checkpoint, tiny_bundle, tiny_checkpoint
+from runtimes.fakes import RowReader
 
 from rnn_edge.cli import main
+from rnn_edge.runtimes import Classifier, Translator
+from rnn_edge.text import Tokenizer
 
 COMMANDS = ("train", "export", "verify", "run", "info", "package", "placement", "providers")
 
@@ -72,6 +78,24 @@ def test_export_prints_parity_and_the_bundle(files):
     assert "out.rnn: " in result.stdout
     assert call("export", "model.pt").exit_code == 0  # over the bundle that is there
     assert call("verify", "model.pt", "out.rnn").exit_code == 0
+
+
+@pytest.mark.parametrize(("task", "printed"), [
+    ("translate", ["encoder padded", "token by token", "same texts"]),
+    ("tag", ["texts padded", "log-probs", "over 212 labels; right "]),
+    ("embed", ["texts padded", "rounding: not judged"]),
+])  # fmt: skip
+def test_every_task_is_exported_verified_and_described(task, printed):
+    from rnn_edge.modules import save_checkpoint
+
+    save_checkpoint(some_checkpoint(task), Path("model.pt"))
+    result = call("export", "model.pt", "--precision", "int8", "--max-loss", "900%")
+    assert result.exit_code == 0, result.output
+    assert all(words in result.stdout for words in printed), result.stdout
+    assert call("verify", "model.pt", "model.rnn").exit_code == 0
+    facts = json.loads(call("info", "model.rnn", "--json").stdout)
+    assert facts["spec"]["task"] == task
+    assert call("info", "model.rnn").exit_code == 0
 
 
 def test_export_that_fails_parity_leaves_nothing(files):
@@ -138,6 +162,66 @@ def test_invalid_utf8_names_the_line_and_keeps_what_came_before(files):
     assert result.exit_code == 1
     assert len(result.stdout.splitlines()) == 1
     assert "line 2 is not valid UTF-8 (byte 0xff at position 2)" in result.stderr
+
+
+def test_lines_are_read_as_they_come_and_a_bounded_number_at_a_time(files, monkeypatch):
+    """A line may come in parts, end anyhow, or not at all; what is answered together is what came together."""
+
+    class Pipe(io.BytesIO):
+        def read1(self, size=-1):
+            return parts.pop(0) if parts else b""
+
+    together = []
+    monkeypatch.setattr("rnn_edge.answers.answer", lambda _, texts, *rest, **more: together.append(texts) or [])
+    parts = [b"on", b"e\r\ntwo\nthr", b"ee", b"\n", b"\n", b"x\n" * 300, b"last"]
+    monkeypatch.setattr("rnn_edge.cli.sys.stdin", io.TextIOWrapper(Pipe()))
+    main(["run", "model.rnn"], standalone_mode=False)
+    assert together == [["one", "two"], ["three"], [""], ["x"] * 256, ["x"] * 44, ["last"]]
+
+
+@pytest.mark.parametrize(("task", "text", "pattern", "names"), [
+    ("translate", "the cat", r"[\w ]+", {"source", "translations"}),
+    ("describe", "[1, 2, 3, 4, 5]", ".+", {"descriptions"}),
+    ("classify", "the cat", "O|B-X|I-X", {"text", "labels"}),
+    ("embed", "the cat", r"\[[-\d., e]+\]", {"text", "vector"}),
+    ("tag", "the cat", "the/(O|B-X|I-X) cat/(O|B-X|I-X)", {"words", "labels", "log_prob"}),
+])  # fmt: skip
+def test_run_does_what_a_bundle_is_for(task, text, pattern, names):
+    export_network(Path("model.rnn"), task)
+    alone = call("run", "model.rnn", text)
+    assert alone.exit_code == 0, alone.output
+    assert re.fullmatch(pattern, alone.stdout.rstrip("\n"))
+    assert call("run", "model.rnn", text=f"{text}\n{text}\n").stdout == 2 * alone.stdout
+    assert set(json.loads(call("run", "model.rnn", text, "--json").stdout)) == names
+    assert call("info", "model.rnn").stdout.count(f"task: {task}") == 1
+
+
+def test_options_of_writing_are_refused_where_nothing_is_written(monkeypatch):
+    model = Classifier(RowReader(lambda row: np.float32([len(row), 2])), Tokenizer.characters("ab"), ["long", "short"])
+    monkeypatch.setattr("rnn_edge.runtimes.load", lambda *_, **__: model)
+    assert call("run", "model.rnn", "abab", "a").stdout == "long\nshort\n"
+    message = refused("run", "model.rnn", "abab", "--beam-size", "1", "--stop", "x", "--no-sample")
+    assert "--beam-size, --sample, --stop can only be used with networks that write" in message
+    assert "this is a classifier" in message
+    assert call("run", "model.rnn", "a", "--json", "--threads", "1").exit_code == 0
+
+
+def test_a_translation_has_its_own_defaults(monkeypatch):
+    used = []
+
+    class Recorder(Translator):
+        def __init__(self):
+            pass
+
+        def translate(self, texts, options):
+            used.append((options.max_new_tokens, options.length_penalty, options.num_beams))
+            return []
+
+    monkeypatch.setattr("rnn_edge.runtimes.load", lambda *_, **__: Recorder())
+    call("run", "model.rnn", "a")
+    call("run", "model.rnn", "a", "--beam-size", "5")
+    call("run", "model.rnn", "a", "--length-penalty", "0", "--max-new-tokens", "7")
+    assert used == [(None, 1.0, 1), (None, 1.0, 5), (7, 0.0, 1)]
 
 
 def test_nothing_in_gives_nothing_out(files):

@@ -1,4 +1,4 @@
-"""A language model as a graph in `fused` form: ONNX's RNN, LSTM and GRU operators, which cuDNN runs on NVIDIA's GPUs.
+"""A language model as a step graph in `fused` form: ONNX's RNN, LSTM and GRU, which cuDNN runs on NVIDIA's GPUs.
 
 The contract is the `scan` form's, -1 included. The operators read rows from their beginning and stop at a length, so
 the tokens of each row are first moved to its beginning; a row without any reads one token that is then forgotten.
@@ -10,17 +10,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
-from onnxscript import GraphBuilder, OpBuilder
+from onnxscript import OpBuilder
 
 from rnn_edge.errors import ExportError
-from rnn_edge.exporters.graphs import OLDEST_OPSET, Built, _array, _finish, _output, _store_ends
-from rnn_edge.exporters.weights import FP32, Plan, Weights
+from rnn_edge.exporters.decoders import state_inputs, state_outputs, store_ends
+from rnn_edge.exporters.draft import Draft
+from rnn_edge.exporters.layers import array
+from rnn_edge.exporters.weights import Plan, Weights
 from rnn_edge.modules import LanguageModel, Stack
-from rnn_edge.runtimes.arrays import Floats
-from rnn_edge.runtimes.step_graph import LOGITS, TOKENS, next_state_name
-from rnn_edge.spec import ModelSpec
+from rnn_edge.runtimes.arrays import Ids
+from rnn_edge.runtimes.names import LOGITS, TOKENS
+from rnn_edge.spec import DecoderSpec, StackSpec
 
-__all__ = ["fused_graph"]
+__all__ = ["draw_fused_step"]
 
 _GATES = {"elman": (0,), "lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}
 """ONNX's order of the gates (LSTM: i, o, f, c; GRU: z, r, h), by their places in PyTorch's."""
@@ -35,19 +37,14 @@ class _Layer:
     bias: ir.Value  # (1, 2 × gates × hidden)
 
 
-def fused_graph(model: LanguageModel, plan: Plan = FP32, *, opset: int = OLDEST_OPSET) -> Built:
-    """Return a language model as a graph that reads any number of tokens of any number of rows."""
-    spec = model.spec
+def draw_fused_step(draft: Draft, model: LanguageModel, plan: Plan) -> None:
+    """Draw a language model, which reads any number of tokens of any number of rows."""
+    op, spec = draft.op, model.spec
     _check(spec, plan)
-    builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": opset}, name="step"))
-    op, weights = builder.op, Weights(builder, plan)
-    tokens = builder.input(TOKENS, ir.DataType.INT64, ["batch", "time"])
-    states = [
-        builder.input(name, ir.DataType.FLOAT, [spec.num_layers, "batch", size])
-        for name, size in spec.state_sizes.items()
-    ]
-    layers = [_layer(weights, model.stack, index) for index in range(spec.num_layers)]
-    embedding, bridge, output = _store_ends(weights, model)
+    tokens = draft.input(TOKENS, ["batch", "time"], ir.DataType.INT64)
+    states = state_inputs(draft, spec)
+    layers = [_store(draft.weights, model.stack, index) for index in range(spec.num_layers)]
+    embedding, output = store_ends(draft.weights, model)
 
     ids, lengths, present = _pack(op, op.Transpose(tokens, perm=[1, 0]))
     x = embedding(op, ids)  # (time, batch, embedding)
@@ -58,18 +55,13 @@ def fused_graph(model: LanguageModel, plan: Plan = FP32, *, opset: int = OLDEST_
         before = [parts[index] if spec.num_layers > 1 else parts for parts in befores]  # (1, batch, hidden) each
         outputs, *moved = _run(op, spec, layer, x, lengths, before)
         for values, new, old in zip(after, moved, before, strict=True):
-            values.append(op.Where(present, new, old))
+            values.append(op.Squeeze(op.Where(present, new, old), [0]))  # (batch, hidden)
         x = op.Squeeze(outputs, [1])  # (time, batch, hidden)
-    top = op.Squeeze(after[0][-1], [0])  # (batch, hidden)
-    logits = output(op, top if bridge is None else bridge(op, top))
-    _output(builder, logits, LOGITS, ["batch", spec.vocab_size])
-    for (name, size), values in zip(spec.state_sizes.items(), after, strict=True):
-        joined = op.Concat(*values, axis=0)
-        _output(builder, joined, next_state_name(name), [spec.num_layers, "batch", size])
-    return Built(_finish(builder.graph, opset), tuple(weights.stored))
+    draft.output(output(op, after[0][-1]), LOGITS, ["batch", spec.written_vocab_size])
+    state_outputs(draft, spec, after)
 
 
-def _check(spec: ModelSpec, plan: Plan) -> None:
+def _check(spec: DecoderSpec, plan: Plan) -> None:
     """Refuse what cuDNN has no operator for."""
     problems = [
         name
@@ -104,29 +96,27 @@ def _pack(op: OpBuilder, tokens: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value
     return op.Max(packed, 0), lengths, op.Transpose(op.Greater(count, 0), perm=[1, 0])
 
 
-def _layer(weights: Weights, stack: Stack, index: int) -> _Layer:
+def _store(weights: Weights, stack: Stack, index: int) -> _Layer:
     """Store one layer with its gates in ONNX's order, and both of PyTorch's biases."""
-    rnn, order = stack.rnn, _GATES[stack.spec.cell]
     w, u, b, b_state = (
-        _reorder(_array(getattr(rnn, f"{name}_l{index}")), order)
-        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        array(getattr(stack.rnn, f"{kind}_l{index}")) for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     )
+    order = _places(stack.spec)
     return _Layer(
-        input=weights.tensor(f"layer{index}.input", w[None]),
-        state=weights.tensor(f"layer{index}.state", u[None]),
-        bias=weights.vector(f"layer{index}.bias", np.concatenate([b, b_state])[None]),
+        input=weights.rows(f"layer{index}.input", w, order),
+        state=weights.rows(f"layer{index}.state", u, order),
+        bias=weights.vector(f"layer{index}.bias", np.concatenate([b[order], b_state[order]])[np.newaxis]),
     )
 
 
-def _reorder(values: Floats, order: tuple[int, ...]) -> Floats:
-    """Put the gates, stacked along the first axis, into another order."""
-    gates = np.split(values, len(order))
-    reordered: Floats = np.concatenate([gates[place] for place in order])
-    return reordered
+def _places(spec: StackSpec) -> Ids:
+    """Return where ONNX's rows of gates stand in PyTorch's, int64 (gates × hidden,)."""
+    places: Ids = np.arange(spec.num_gates * spec.hidden_size).reshape(spec.num_gates, -1)[[*_GATES[spec.cell]]]
+    return places.ravel()
 
 
 def _run(
-    op: OpBuilder, spec: ModelSpec, layer: _Layer, x: ir.Value, lengths: ir.Value, before: list[ir.Value]
+    op: OpBuilder, spec: StackSpec, layer: _Layer, x: ir.Value, lengths: ir.Value, before: list[ir.Value]
 ) -> list[ir.Value]:
     """Run one layer; return its outputs (time, 1, batch, hidden), then each state after it (1, batch, hidden)."""
     given = (x, layer.input, layer.state, layer.bias, lengths, *before)

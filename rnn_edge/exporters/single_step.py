@@ -1,4 +1,4 @@
-"""A language model as a graph in `step` form: one token of each row, no loop and no subgraph.
+"""A language model as a step graph in `step` form: one token of each row, no loop and no subgraph.
 
 For providers that run no Scan; the runtime calls it once a token. With `fixed`, for phones and NPUs, which take no
 sizes chosen at each call: one row, an int32 token, and no -1, for the runtime leaves such calls out.
@@ -7,34 +7,30 @@ sizes chosen at each call: one row, an int32 token, and no -1, for the runtime l
 from __future__ import annotations
 
 import onnx_ir as ir
-from onnxscript import GraphBuilder, OpBuilder
+from onnxscript import OpBuilder
 
 from rnn_edge.errors import ExportError
 from rnn_edge.exporters.cells import step
-from rnn_edge.exporters.graphs import OLDEST_OPSET, Built, _finish, _output, _store
-from rnn_edge.exporters.weights import FP32, Plan, Weights
+from rnn_edge.exporters.decoders import state_inputs, state_outputs, store_ends
+from rnn_edge.exporters.draft import Draft
+from rnn_edge.exporters.layers import store_layers
+from rnn_edge.exporters.weights import Plan
 from rnn_edge.modules import LanguageModel
-from rnn_edge.runtimes.step_graph import LOGITS, TOKENS, next_state_name
+from rnn_edge.runtimes.names import LOGITS, TOKENS
 
-__all__ = ["single_step_graph"]
+__all__ = ["draw_single_step"]
 
 
-def single_step_graph(
-    model: LanguageModel, plan: Plan = FP32, *, opset: int = OLDEST_OPSET, fixed: bool = False
-) -> Built:
-    """Return a language model as a graph that reads one token of any number of rows, or of one row if `fixed`."""
+def draw_single_step(draft: Draft, model: LanguageModel, plan: Plan, *, fixed: bool) -> None:
+    """Draw a language model, which reads one token of any number of rows, or of one row if `fixed`."""
     if not plan.is_float:
         raise ExportError(f"graphs in step form are fp32 or fp16, not {plan.precision}: choose one, or the target cpu")
-    spec = model.spec
+    op, spec = draft.op, model.spec
     batch = 1 if fixed else "batch"
-    builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": opset}, name="step"))
-    op, weights = builder.op, Weights(builder, plan)
-    tokens = builder.input(TOKENS, ir.DataType.INT32 if fixed else ir.DataType.INT64, [batch, 1])
-    states = [
-        builder.input(name, ir.DataType.FLOAT, [spec.num_layers, batch, size])
-        for name, size in spec.state_sizes.items()
-    ]
-    embedding, layers, bridge, output = _store(weights, model)
+    tokens = draft.input(TOKENS, [batch, 1], ir.DataType.INT32 if fixed else ir.DataType.INT64)
+    states = state_inputs(draft, spec, batch)
+    layers = store_layers(draft.weights, model.stack)
+    embedding, output = store_ends(draft.weights, model)
 
     found = embedding(op, tokens if fixed else op.Max(tokens, 0))  # (batch, 1, embedding)
     assert isinstance(found, ir.Value)  # not in integers, which the check above left out
@@ -49,12 +45,8 @@ def single_step_graph(
         for values, value in zip(after, moved, strict=True):
             values.append(value)
         x = moved[0]
-    logits = output(op, x if bridge is None else bridge(op, x))
-    _output(builder, logits, LOGITS, [batch, spec.vocab_size])
-    for (name, size), values in zip(spec.state_sizes.items(), after, strict=True):
-        joined = op.Concat(*[op.Unsqueeze(value, [0]) for value in values], axis=0)
-        _output(builder, joined, next_state_name(name), [spec.num_layers, batch, size])
-    return Built(_finish(builder.graph, opset), tuple(weights.stored))
+    draft.output(output(op, x), LOGITS, [batch, spec.written_vocab_size])
+    state_outputs(draft, spec, after, batch)
 
 
 def _by_layer(op: OpBuilder, state: ir.Value, layers: int) -> list[ir.Value]:

@@ -17,7 +17,8 @@ from typing import Any, Literal, get_args
 from rnn_edge.bundle import MANIFEST, Bundle
 from rnn_edge.errors import PackageError, TextError
 from rnn_edge.files import replace_directory
-from rnn_edge.runtimes import BUILT_IN, GenerateOptions, LanguageModel, load
+from rnn_edge.runtimes import BUILT_IN, GenerateOptions, LanguageModel, StepGraph
+from rnn_edge.spec import LanguageModelSpec
 from rnn_edge.text import Tokenizer
 
 __all__ = ["ONNXRUNTIME_WEB", "Platform", "package"]
@@ -56,8 +57,8 @@ def package(
         raise PackageError(f"platform must be one of {', '.join(get_args(Platform))}, got {platform!r}")
     output, found = Path(output), Bundle.read(BUILT_IN if bundle is None else Path(bundle))
     _check(output, found, platform)
+    model = LanguageModel(StepGraph.from_bundle(found), found.tokenizer)
     name = found.path.resolve().stem if bundle else "python-autocomplete"
-    model = load(found.path)
     texts = [*([] if bundle else _BUILT_IN_TEXTS), *_beginnings(model, found.tokenizer)]
     words = {**_words(found, texts), "name": name.lower(), "title": title or name.replace("-", " ").capitalize()}
     try:
@@ -74,6 +75,11 @@ def package(
 
 
 def _check(output: Path, bundle: Bundle, platform: Platform) -> None:
+    if not isinstance(bundle.manifest.spec, LanguageModelSpec):
+        raise PackageError(
+            f"packages are made of language models only, and {bundle.path} is to {bundle.manifest.spec.task}: "
+            "open it with rnn_edge.load instead"
+        )
     form = bundle.manifest.graphs["step"].form
     if form != "scan":
         raise PackageError(f"packages run graphs in scan form, and {bundle.path} is in {form} form: export it for cpu")

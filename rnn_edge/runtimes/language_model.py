@@ -8,7 +8,7 @@ read once, and the pending last word, which is completed anew each time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -16,6 +16,7 @@ from rnn_edge.errors import OptionsError, TextError
 from rnn_edge.runtimes.completing import Completer, Completion
 from rnn_edge.runtimes.decoding import ROWS_AT_ONCE, Position, StepModel, read, score_tokens
 from rnn_edge.runtimes.options import GenerateOptions
+from rnn_edge.runtimes.reading import as_texts, check_text
 from rnn_edge.text import Tokenizer
 
 __all__ = ["Completion", "LanguageModel", "Score", "Session"]
@@ -56,7 +57,7 @@ class LanguageModel:
 
         There are `num_return_sequences`, or fewer where no more exist.
         """
-        prompts = [self._split(text) for text in _as_texts(prompt)]
+        prompts = [self._split(text) for text in as_texts(prompt)]
         at_once = max(1, ROWS_AT_ONCE // max(options.num_beams, options.num_return_sequences))
         completions: list[list[Completion]] = []
         for first in range(0, len(prompts), at_once):
@@ -68,7 +69,7 @@ class LanguageModel:
     def stream(self, prompt: str, options: GenerateOptions = _DEFAULTS) -> Iterator[str]:
         """Return the pieces of one completion as they come; together they are its text."""
         _check_streamable(options)
-        tokens, pending = self._split(_check_text(prompt))
+        tokens, pending = self._split(check_text(prompt))
         return self._completer.stream(read(self._model, [tokens]), pending, options)
 
     @overload
@@ -83,7 +84,7 @@ class LanguageModel:
         The first token follows the end token, which stands before every text. A model without one scores from the
         second token on.
         """
-        texts = _as_texts(text)
+        texts = as_texts(text)
         scores = [
             _score(log_probs, characters=len(scored))
             for scored, log_probs in zip(texts, self._score_tokens(texts), strict=True)
@@ -92,7 +93,7 @@ class LanguageModel:
 
     def perplexity(self, texts: str | Sequence[str]) -> float:
         """Return the perplexity per token over all tokens of all texts."""
-        log_probs = [log_prob for of_text in self._score_tokens(_as_texts(texts)) for log_prob in of_text]
+        log_probs = [log_prob for of_text in self._score_tokens(as_texts(texts)) for log_prob in of_text]
         if not log_probs:
             raise TextError("there is no text to score: give at least one")
         return _perplexity(log_probs)
@@ -115,7 +116,7 @@ class LanguageModel:
 
     def _type(self, typed: _Typed, text: str) -> _Typed:
         """Read what typing on settles."""
-        tokens, pending = self._tokenizer.encode_typing(typed.pending + _check_text(text))
+        tokens, pending = self._tokenizer.encode_typing(typed.pending + check_text(text))
         position = typed.position
         if tokens:
             position = read(self._model, [tokens], position.state if position else None)
@@ -193,19 +194,6 @@ class Session:
     def fork(self) -> Session:
         """Return a second session of the same text, at no cost: both share what was read."""
         return Session(self._model, self._typed)
-
-
-def _as_texts(texts: str | Sequence[str]) -> list[str]:
-    """Return one text as a list of one, and check each."""
-    if isinstance(texts, str) or not isinstance(texts, Iterable):
-        return [_check_text(texts)]
-    return [_check_text(text) for text in texts]
-
-
-def _check_text(text: object) -> str:
-    if not isinstance(text, str):
-        raise TextError(f"a text must be a str, got {type(text).__name__}: decode it first")
-    return text
 
 
 def _check_streamable(options: GenerateOptions) -> None:

@@ -17,13 +17,27 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from rnn_edge.errors import ProviderError
 
-__all__ = ["CPU", "PROVIDERS", "Provider", "devices", "find", "import_onnxruntime", "is_plugin", "usable", "why_not"]
+__all__ = [
+    "CPU",
+    "PROVIDERS",
+    "Form",
+    "Provider",
+    "devices",
+    "find",
+    "import_onnxruntime",
+    "is_plugin",
+    "usable",
+    "why_not",
+]
 
-Verified = Literal["hardware", "emulation", "statically", "no"]
+Form: TypeAlias = Literal["scan", "fused", "step"]
+"""How a step graph is made; see docs/bundle-format.md and docs/providers.md."""
+
+Verified: TypeAlias = Literal["hardware", "emulation", "statically", "no"]
 """How the project's tests prove it: run on the real thing, run on one made of software, only checked, or not at all."""
 
 _GPU = "pip uninstall onnxruntime, then pip install 'rnn-edge[gpu]'"
@@ -48,7 +62,7 @@ class Provider:
     install: str
     plugin: str = ""
     library: str = ""
-    form: Literal["scan", "fused", "step"] = "step"
+    form: Form = "step"
     fixed: bool = False
     precisions: tuple[str, ...] = ("fp32",)
     verified: Verified = "no"

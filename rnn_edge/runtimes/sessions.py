@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from rnn_edge.errors import BundleError, ProviderError, ProviderWarning
+import numpy as np
+from numpy.typing import NDArray
+
+from rnn_edge.errors import BundleError, ProviderError, ProviderWarning, RnnEdgeError, TextError
 from rnn_edge.runtimes.providers import CPU, Provider, devices, find, import_onnxruntime, is_plugin, why_not
 
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["Place", "open_session"]
+__all__ = ["Place", "open_session", "why_it_failed"]
 
 _MOST_THREADS = 1024
 
@@ -74,6 +77,14 @@ def open_session(
     if missed:
         warnings.warn(missed, ProviderWarning, stacklevel=3)
     return session
+
+
+def why_it_failed(error: Exception, wanted: str, found: Sequence[NDArray[Any]]) -> RnnEdgeError:
+    """Say why a graph did not run: its provider failed, or it got something else than it wanted."""
+    if type(error).__name__ == "EPFail":
+        return ProviderError(f"the provider failed while it ran: {error}")
+    arrays = ", ".join(f"{array.dtype} {array.shape}" for array in map(np.asarray, found))
+    return TextError(f"the graph wants {wanted}; it got {arrays}")
 
 
 def _check(provider: Provider, threads: int, options: Mapping[str, str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import onnx
 import pytest
@@ -12,9 +14,10 @@ from hypothesis import strategies as st
 from rnn_edge.bundle import Bundle
 from rnn_edge.errors import ExportError
 from rnn_edge.exporters import ExportOptions, export
-from rnn_edge.exporters.fused import fused_graph
-from rnn_edge.exporters.graphs import NEWEST_OPSET, OLDEST_OPSET, describe_graph, step_graph
+from rnn_edge.exporters.graphs import NEWEST_OPSET, OLDEST_OPSET, build
+from rnn_edge.exporters.opened import Opened
 from rnn_edge.exporters.weights import Plan
+from rnn_edge.runtimes.providers import CPU, find
 from rnn_edge.runtimes.step_graph import StepGraph
 
 CELLS = {
@@ -27,18 +30,13 @@ CELLS = {
 every_cell = pytest.mark.parametrize("name", CELLS)
 
 
-def opened(graph: onnx.ModelProto) -> StepGraph:
-    return StepGraph(graph.SerializeToString(), describe_graph(graph, "x").inputs[1:])
+CUDA = find("cuda")
 
 
-PAIRS = {}
-
-
-def pair(name: str) -> tuple[StepGraph, StepGraph]:
-    if name not in PAIRS:
-        model = tiny_checkpoint(**CELLS[name]).model
-        PAIRS[name] = opened(step_graph(model).proto), opened(fused_graph(model).proto)
-    return PAIRS[name]
+@cache
+def pair(name: str) -> list[StepGraph | None]:
+    model = tiny_checkpoint(**CELLS[name]).model
+    return [Opened.from_built(build(model, target=target)).step for target in (CPU, CUDA)]
 
 
 @every_cell
@@ -64,7 +62,7 @@ def test_it_equals_the_scan_form_wherever_nothing_stands(name, rows, seed):
 @every_cell
 @pytest.mark.parametrize("opset", [OLDEST_OPSET, 18, 22, NEWEST_OPSET])
 def test_every_opset_gives_a_valid_graph(name, opset):
-    graph = fused_graph(tiny_checkpoint(**CELLS[name]).model, opset=opset).proto
+    graph = build(tiny_checkpoint(**CELLS[name]).model, opset=opset, target=CUDA).protos["step"]
     onnx.checker.check_model(graph, full_check=True)
     assert {"RNN", "LSTM", "GRU"} & {node.op_type for node in graph.graph.node}
 
@@ -85,9 +83,9 @@ def test_an_export_for_cuda_is_proven_on_the_cpu(precision):
 @pytest.mark.filterwarnings("ignore:LSTM with projections")
 def test_what_cudnn_cannot_do_is_refused(changes):
     with pytest.raises(ExportError, match="graphs in fused form cannot have"):
-        fused_graph(tiny_checkpoint(**changes).model)
+        build(tiny_checkpoint(**changes).model, target=CUDA)
 
 
 def test_rounded_plans_are_refused():
     with pytest.raises(ExportError, match="cannot have int8"):
-        fused_graph(tiny_checkpoint().model, Plan("int8"))
+        build(tiny_checkpoint().model, Plan("int8"), target=CUDA)

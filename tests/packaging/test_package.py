@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from helpers import tiny_bundle, tiny_checkpoint
+from helpers import export_network, tiny_bundle, tiny_checkpoint
 
 import rnn_edge
 from rnn_edge.bundle import Bundle
@@ -114,3 +114,12 @@ def test_other_platforms_and_forms_are_refused():
     with pytest.raises(PackageError, match="int4, which browsers compute slowly and differently: export it in int8"):
         package("int4.rnn", "app", "web")
     assert package("int4.rnn", "app", "python").is_dir()
+
+
+@pytest.mark.parametrize("task", ["translate", "classify", "tag"])
+def test_other_networks_than_language_models_are_refused(task):
+    export_network(Path("model.rnn"), task)
+    message = f"packages are made of language models only, and model.rnn is to {task}: open it with rnn_edge.load"
+    with pytest.raises(PackageError, match=message):
+        package("model.rnn", "app", "python")
+    assert not Path("app").exists()

@@ -6,8 +6,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from helpers import tiny_bundle
+from helpers import export_network, tiny_bundle
 
+from rnn_edge.bundle import Bundle
 from rnn_edge.errors import ProviderError
 from rnn_edge.runtimes import AUTO, by_provider, load, measure_providers, placement
 from rnn_edge.runtimes import measuring as module
@@ -47,6 +48,23 @@ def test_the_fastest_provider_is_kept(monkeypatch):
     assert [each.provider for each in measured[2:]] == ["cuda"]
     assert measured[2].problem == "the GPU is on fire"
     assert 0 < measured[0].seconds <= measured[1].seconds < 1
+
+
+TASKS = {"translate": {"attention": "general"}, "describe": {}, "classify": {}, "embed": {}, "tag": {"letters": True}}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_networks_of_every_task_are_measured_with_all_their_graphs(task):
+    onnx = pytest.importorskip("onnx")
+    export_network(Path("model.rnn"), task, **TASKS[task])
+    bundle = Bundle.read(Path("model.rnn"))
+    graphs = [onnx.load_from_string(bundle.files[each.file]).graph for each in bundle.manifest.graphs.values()]
+    expected = sum(node.op_type == "Scan" for graph in graphs for node in graph.node)
+    found = by_provider(placement(bundle))
+    assert (set(found), found["CPUExecutionProvider"]["Scan"]) == ({"CPUExecutionProvider"}, expected)
+    (cpu,) = (each for each in measure_providers(bundle) if each.provider == "cpu")
+    assert 0 < cpu.seconds < 1
+    load("model.rnn", provider=AUTO, self_test=True)
 
 
 def test_auto_loads_what_can_be_loaded():

@@ -10,11 +10,13 @@ from types import SimpleNamespace
 import numpy as np
 import onnxruntime
 import pytest
-from helpers import tiny_bundle
+from helpers import export_network, tiny_bundle
 
+from rnn_edge.bundle import Bundle
 from rnn_edge.errors import BundleError, ProviderError, ProviderWarning
 from rnn_edge.runtimes import StepGraph, sessions
 from rnn_edge.runtimes.sessions import open_session
+from rnn_edge.runtimes.whole_graph import WholeGraph
 
 
 def test_the_cpu_is_known_by_both_names():
@@ -102,8 +104,10 @@ def test_falling_back_in_part_is_told_too(pretended):
 
 def test_an_error_at_a_run_stays_an_error():
     """onnxruntime would make a new session on the CPU after an error of a provider, and run again."""
-    graph = StepGraph.from_bundle(tiny_bundle(Path("model.rnn")))
-    session = graph._session
+    tiny_bundle(Path("step.rnn"))
+    export_network(Path("whole.rnn"), "classify")
+    step = StepGraph.from_bundle(Bundle.read(Path("step.rnn")))
+    whole = WholeGraph.from_bundle(Bundle.read(Path("whole.rnn")), "model")
     ends = onnxruntime.capi.onnxruntime_pybind11_state.EPFail
 
     class Broken:
@@ -116,9 +120,11 @@ def test_an_error_at_a_run_stays_an_error():
         def run(self, *_):
             raise ends("the device is gone")
 
-    session._sess, session.set_providers = Broken(session._sess), None
-    with pytest.raises(ProviderError, match="the provider failed while it ran: the device is gone"):
-        graph.step(np.array([[1]]), graph.start(1))
+    for graph, read in ((step, lambda: step.step(np.array([[1]]), step.start(1))), (whole, lambda: whole.run([[1]]))):
+        session = graph._session
+        session._sess, session.set_providers = Broken(session._sess), None
+        with pytest.raises(ProviderError, match="the provider failed while it ran: the device is gone"):
+            read()
 
 
 def test_options_are_checked_by_name_for_onnxruntime_ignores_others():

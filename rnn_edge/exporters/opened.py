@@ -1,0 +1,44 @@
+"""A network's graphs in sessions, by what they do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rnn_edge.bundle import Bundle
+from rnn_edge.exporters.graphs import Built
+from rnn_edge.runtimes.sessions import Place
+from rnn_edge.runtimes.step_graph import StepGraph
+from rnn_edge.runtimes.whole_graph import WholeGraph
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["Opened"]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The graphs of one network, ready to run: the one that reads whole texts, and the one that goes step by step."""
+
+    reader: WholeGraph | None  # role `model` or `encoder`
+    step: StepGraph | None
+
+    @classmethod
+    def from_built(cls, built: Built) -> Opened:
+        """Open graphs that are not written yet."""
+        reader = step = None
+        for role, description in built.describe().items():
+            content = built.protos[role].SerializeToString(deterministic=True)
+            if role == "step":
+                step = StepGraph(content, description.inputs[1:])
+            else:
+                reader = WholeGraph(content, description)
+        return cls(reader, step)
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle, **place: Unpack[Place]) -> Opened:
+        """Open the graphs of a bundle; `place` is what `open_session` takes."""
+        roles = bundle.manifest.graphs
+        reader = next((WholeGraph.from_bundle(bundle, role, **place) for role in roles if role != "step"), None)
+        return cls(reader, StepGraph.from_bundle(bundle, **place) if "step" in roles else None)
