@@ -51,6 +51,9 @@ class Port:
     dtype: str
     shape: tuple[int | str, ...]
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype} {self.shape}".replace("'", "")
+
 
 @dataclass(frozen=True)
 class Graph:

@@ -12,18 +12,20 @@ import shutil
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from functools import wraps
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar, cast, get_args
 
 import click
 from click.core import ParameterSource
 
 from rnn_edge.bundle import Precision
-from rnn_edge.errors import OptionsError, RnnEdgeError, TextError
+from rnn_edge.errors import OptionsError, ProviderWarning, RnnEdgeError, TextError
 from rnn_edge.spec import AttentionKind, Cell, Nonlinearity, Pooling, Squash, TagDecoder
 from rnn_edge.text import TokenizerKind
 from rnn_edge.training.options import (
@@ -40,6 +42,8 @@ from rnn_edge.training.report import Finished, Progress, describe_finish, descri
 if TYPE_CHECKING:
     from rnn_edge.exporters import Parity, Quality
     from rnn_edge.runtimes import GenerateOptions, Model
+    from rnn_edge.runtimes.providers import Provider
+    from rnn_edge.runtimes.sessions import Place
 
 __all__ = ["main"]
 
@@ -225,6 +229,63 @@ def size(value: str) -> int:
     return int(float(found[1]) * {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}[found[2]])
 
 
+def provider_option(value: str) -> tuple[str, str]:
+    """Read an option of a provider: key=value."""
+    key, sign, setting = value.partition("=")
+    if not key or not sign:
+        raise click.BadParameter(f"{value!r} is not an option like device_id=0")
+    return key, setting
+
+
+def _place_options(command: _Command) -> _Command:
+    """Add where a graph is to run; the command gets it as `place`, the keywords of `open_session`."""
+
+    @_options(
+        ("--provider", str, "cpu", "Where it must run, or fail; auto: where it is fastest. See rnn-edge providers."),
+        ("--threads", int, 1, "Threads of one operator."),
+    )
+    @click.option(
+        "--provider-option",
+        "provider_options",
+        type=provider_option,
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Pass an option to the provider; may be given again.",
+    )
+    @click.option("--allow-fallback", is_flag=True, help="Run on the CPU what the provider cannot, and say so.")
+    @wraps(command)
+    def with_place(
+        provider: str,
+        threads: int,
+        provider_options: tuple[tuple[str, str], ...],
+        allow_fallback: bool,
+        **others: Any,
+    ) -> Any:
+        place = {
+            "provider": provider,
+            "threads": threads,
+            "provider_options": dict(provider_options),
+            "allow_fallback": allow_fallback,
+        }
+        with _warnings_told():
+            return command(place=place, **others)
+
+    return cast(_Command, with_place)
+
+
+@contextmanager
+def _warnings_told() -> Iterator[None]:
+    """Print warnings about providers on standard error, one line each."""
+
+    def tell(message: Warning | str, *_: Any, **__: Any) -> None:
+        click.echo(f"Warning: {message}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ProviderWarning)
+        warnings.showwarning = tell
+        yield
+
+
 _atol_option = click.option(
     "--atol", type=float, default=1e-5, show_default=True, help="How far a float may be from PyTorch's."
 )
@@ -238,6 +299,7 @@ _atol_option = click.option(
     ("--eval", click.File("r", encoding="utf-8"), None, "Judge a language model by this text. [default: held out]"),
     ("--max-loss", share, "1%", "Most that rounding may raise the perplexity."),
     ("--max-size", size, None, "Largest bundle, like 1.5MB."),
+    ("--target", str, "cpu", "The provider a language model is to run on; see rnn-edge providers."),
     ("--opset", int, 17, "ONNX opset of the graph, 17 to 26."),
 )
 @_atol_option
@@ -274,12 +336,13 @@ def export(checkpoint: Path, output: Path | None, **choices: Any) -> None:
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("bundle", type=click.Path(path_type=Path))
 @_atol_option
-def verify(checkpoint: Path, bundle: Path, atol: float) -> None:
+@_place_options
+def verify(checkpoint: Path, bundle: Path, atol: float, place: Place) -> None:
     """Compare BUNDLE with the CHECKPOINT it came from; exit code 1 when they differ.
 
     Example: rnn-edge verify model.pt model.rnn
     """
-    parity = _with_torch("rnn_edge.exporters").verify(checkpoint, bundle, atol=atol)
+    parity = _with_torch("rnn_edge.exporters").verify(checkpoint, bundle, atol=atol, **_settled(bundle, place))
     _print_parity(parity)
     parity.require()
 
@@ -297,9 +360,8 @@ def verify(checkpoint: Path, bundle: Path, atol: float) -> None:
     ("--top-p", float, None, "Draw among the tokens that make up this probability."),
     ("--length-penalty", float, 0.0, "Beams are ranked by log-probability / length**penalty; translations by 1."),
     ("--seed", int, 0, "The same seed draws the same texts."),
-    ("--provider", str, "cpu", "Where it must run."),
-    ("--threads", int, 1, "Threads of one operator."),
 )
+@_place_options
 @click.option(
     "--stop", multiple=True, help="End a completion before this text; may be given again. [default: line end]"
 )
@@ -309,8 +371,7 @@ def verify(checkpoint: Path, bundle: Path, atol: float) -> None:
 def run(
     words: tuple[str, ...],
     source: BinaryIO | None,
-    provider: str,
-    threads: int,
+    place: Place,
     self_test: bool,
     as_json: bool,
     **choices: Any,
@@ -333,7 +394,7 @@ def run(
 
     path, texts = _bundle_and_texts(words)
     asks = not texts and source is None and sys.stdin.isatty()
-    model = load(path, provider=provider, threads=threads, self_test=self_test)
+    model = load(path, self_test=self_test, **_settled(path, place))
     options = _generate_options(**choices, usual_return=3 if asks and isinstance(model, LanguageModel) else 1)
     options = _suited(options, model, _given(choices))
     if asks:
@@ -392,7 +453,7 @@ def info(path: Path | None, as_json: bool) -> None:
 
     Example: rnn-edge info model.rnn
     """
-    from rnn_edge.runtimes.load import BUILT_IN
+    from rnn_edge.runtimes import BUILT_IN
 
     path = path or BUILT_IN
     facts = _bundle_facts(path) if path.is_dir() else _checkpoint_facts(path)
@@ -400,6 +461,107 @@ def info(path: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(facts, ensure_ascii=False))
     else:
         _print_facts(facts)
+
+
+@main.command()
+@click.argument("path", metavar="[BUNDLE]", type=click.Path(path_type=Path), required=False)
+@_place_options
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
+def placement(path: Path | None, place: Place, as_json: bool) -> None:
+    """Run one token through BUNDLE and tell which nodes ran on which provider, from ONNX Runtime's own profile.
+
+    \b
+    Examples:
+      rnn-edge placement model.rnn --provider webgpu
+      rnn-edge placement model.rnn --provider cuda --allow-fallback
+    """
+    from rnn_edge import runtimes
+    from rnn_edge.bundle import Bundle
+
+    bundle = Bundle.read(path or runtimes.BUILT_IN)
+    ran = runtimes.by_provider(runtimes.placement(bundle, **_settled(path, place)))
+    if as_json:
+        click.echo(json.dumps(ran))
+        return
+    for provider, operators in ran.items():
+        listed = ", ".join(f"{count} {name}" for name, count in operators.items())
+        click.echo(f"{provider}: {sum(operators.values())} nodes: {listed}")
+
+
+@main.command()
+@click.argument("bundle", type=click.Path(path_type=Path), required=False)
+@click.option("--platform", type=click.Choice(["web", "python", "android"]), required=True, help="Where the app runs.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The folder to write.")
+@click.option("--title", help="Of the page. [default: the bundle's name]")
+@click.option(
+    "--onnxruntime-web",
+    type=click.Path(path_type=Path),
+    help="An installed npm package, to copy its files into a web page. [default: the page's npm install does]",
+)
+def package(bundle: Path | None, output: Path, **choices: Any) -> None:
+    """Write a folder that an app developer drops in: BUNDLE, or the built-in model, a small runner and its checks.
+
+    BUNDLE is a language model's.
+
+    \b
+    Examples:
+      rnn-edge package --platform web -o page
+      rnn-edge package model.rnn --platform python -o app
+    """
+    from rnn_edge.packaging import package as write
+
+    path = write(bundle, output, **choices)
+    click.echo(f"{path}: {sum(file.stat().st_size for file in path.rglob('*') if file.is_file()) / 1e6:.2f} MB")
+    click.echo(f"next: {path / 'README.md'}")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON array.")
+def providers(as_json: bool) -> None:
+    """Tell where graphs can run: what this machine has, what is missing elsewhere, and what was verified.
+
+    Example: rnn-edge providers
+    """
+    from rnn_edge.runtimes.providers import PROVIDERS, why_not
+
+    rows = [_provider_facts(provider, why_not(provider)) for provider in PROVIDERS.values()]
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    for row in rows:
+        click.echo(f"{row['name']:<9} {row['full_name']:<26} {row['runs_on']}")
+        click.echo(f"{'':<9} {'can be used here' if row['usable'] else row['reason']}")
+        note = f": {row['note']}" if row["note"] else ""
+        click.echo(f"{'':<9} {_VERIFIED[row['verified']]}{note}")
+        click.echo(f"{'':<9} --target {row['name']}: {row['form']} form, {' or '.join(row['precisions'])}")
+
+
+_VERIFIED = {
+    "hardware": "verified on hardware",
+    "emulation": "verified by emulation",
+    "statically": "verified statically only",
+    "no": "not verified",
+}
+
+
+def _provider_facts(provider: Provider, reason: str) -> dict[str, Any]:
+    told = ("name", "full_name", "runs_on", "form", "precisions", "verified", "note", "install")
+    facts = {name: getattr(provider, name) for name in told}
+    return {**facts, "usable": not reason, "reason": reason, "options": sorted(provider.options)}
+
+
+def _settled(path: Path | None, place: Place) -> Place:
+    """Choose a provider where that was left to us, and tell which, and why."""
+    from rnn_edge import runtimes
+    from rnn_edge.bundle import Bundle
+
+    if place["provider"] != runtimes.AUTO:
+        return place
+    measured = runtimes.measure_providers(Bundle.read(path or runtimes.BUILT_IN), threads=place["threads"])
+    for each in measured:
+        click.echo(f"{each.provider}: {each.problem or f'{each.seconds * 1e6:,.0f} µs a token'}", err=True)
+    click.echo(f"provider: {measured[0].provider}, the fastest here", err=True)
+    return {**place, "provider": measured[0].provider}
 
 
 def _pick(choices: dict[str, Any], kind: type) -> dict[str, Any]:

@@ -7,6 +7,7 @@
     ├── TrainingError     training cannot start or go on
     ├── ExportError       a network cannot be exported, or its graph disagrees with PyTorch
     ├── BundleError       a bundle cannot be read or written
+    ├── PackageError      an app's folder cannot be written
     ├── ProviderError     an execution provider cannot be used
     └── OptionsError      generation options contradict themselves or each other
 
@@ -18,7 +19,9 @@ __all__ = [
     "CheckpointError",
     "ExportError",
     "OptionsError",
+    "PackageError",
     "ProviderError",
+    "ProviderWarning",
     "RnnEdgeError",
     "SpecError",
     "TextError",
@@ -54,8 +57,16 @@ class BundleError(RnnEdgeError):
     """A bundle cannot be read or written."""
 
 
+class PackageError(RnnEdgeError):
+    """An app's folder cannot be written."""
+
+
 class ProviderError(RnnEdgeError):
     """An execution provider cannot be used."""
+
+
+class ProviderWarning(UserWarning):
+    """A graph runs, in part or altogether, elsewhere than where it was asked to; only where that was allowed."""
 
 
 class OptionsError(RnnEdgeError, ValueError):

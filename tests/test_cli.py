@@ -21,7 +21,7 @@ from rnn_edge.cli import main
 from rnn_edge.runtimes import Classifier, Translator
 from rnn_edge.text import Tokenizer
 
-COMMANDS = ("train", "export", "verify", "run", "inspect", "info")
+COMMANDS = ("train", "export", "verify", "run", "inspect", "info", "package", "placement", "providers")
 
 
 def call(*arguments: str, text: str | bytes = "") -> Result:

@@ -53,6 +53,7 @@ ALLOWED = {
     "bundle": {"errors", "files", "spec", "text"},
     "modules": {"errors", "files", "spec", "text"},
     "runtimes": {"errors", "spec", "text", "bundle"},
+    "packaging": {"errors", "files", "spec", "text", "bundle", "runtimes"},
     "answers": {"errors", "runtimes"},
     "inspection": {"errors", "spec", "text", "bundle", "runtimes"},
     "training": {"errors", "files", "lazy", "spec", "text", "modules"},

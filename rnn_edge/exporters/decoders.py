@@ -16,7 +16,7 @@ from onnxscript import OpBuilder
 
 from rnn_edge.exporters.cells import Layer, Values, step
 from rnn_edge.exporters.draft import Draft, value
-from rnn_edge.exporters.layers import array, in_columns, scan_stack, store_layer
+from rnn_edge.exporters.layers import array, in_columns, scan_stack, store_layer, store_layers
 from rnn_edge.exporters.operators import INFINITY, reduce_max, weighted_sum
 from rnn_edge.exporters.weights import Matrix, Table, Weights
 from rnn_edge.modules import Attention, AttentiveDecoder, LanguageModel
@@ -32,7 +32,7 @@ from rnn_edge.runtimes.names import (
 )
 from rnn_edge.spec import StackSpec, TranslatorSpec
 
-__all__ = ["draw_attentive_step", "draw_step", "memory_shapes"]
+__all__ = ["draw_attentive_step", "draw_step", "memory_shapes", "state_inputs", "state_outputs", "store_ends"]
 
 Attend: TypeAlias = Callable[[OpBuilder, ir.Value], tuple[ir.Value, ir.Value]]
 """Takes queries, float32 (batch, output); returns contexts (batch, width) and weights (source, batch, 1)."""
@@ -42,30 +42,23 @@ def draw_step(draft: Draft, model: LanguageModel, *, prefix: str = "") -> None:
     """Draw a language model, which reads any number of tokens of any number of rows."""
     op, spec, weights = draft.op, model.spec, draft.weights
     tokens = draft.input(TOKENS, ["batch", "time"], ir.DataType.INT64)
-    states = _state_inputs(draft, spec)
-    layers = [
-        store_layer(weights, model.stack, index, f"{prefix}layer{index}", is_first=index == 0)
-        for index in range(spec.num_layers)
-    ]
-    bounded, bridge = spec.is_bounded, None
-    if model.bridge is not None:
-        bridge = weights.matrix(f"{prefix}bridge", array(model.bridge.weight.T), bounded=bounded)
-    embedding, output = _store_vocabulary(weights, model, prefix, bounded=bounded and bridge is None)
+    states = state_inputs(draft, spec)
+    layers = store_layers(weights, model.stack, prefix)
+    embedding, output = store_ends(weights, model, prefix)
 
     by_time, present = in_columns(op, tokens)
     x = embedding(op, op.Max(by_time, 0))  # (time, batch, embedding)
     after = scan_stack(draft, spec, layers, x, present, states)
-    top = after[0][-1]  # (batch, output): the last layer's h is also its last output
-    logits = output(op, top if bridge is None else bridge(op, top))
+    logits = output(op, after[0][-1])  # the last layer's h, (batch, output), is also its last output
     draft.output(logits, LOGITS, ["batch", spec.written_vocab_size])
-    _state_outputs(draft, spec, after)
+    state_outputs(draft, spec, after)
 
 
 def draw_attentive_step(draft: Draft, model: AttentiveDecoder, *, prefix: str) -> None:
     """Draw a decoder with attention. Where a step needs the readout before it, all layers run in one Scan."""
     op, spec, weights = draft.op, model.spec, draft.weights
     tokens = draft.input(TOKENS, ["batch", "time"], ir.DataType.INT64)
-    states = _state_inputs(draft, spec)
+    states = state_inputs(draft, spec)
     readout = draft.input(READOUT, [1, "batch", spec.readout_size]) if spec.carries_readout else None
     attend, mask = _store_attention(draft, model.attention, spec)
     network = _Network(
@@ -91,7 +84,7 @@ def draw_attentive_step(draft: Draft, model: AttentiveDecoder, *, prefix: str) -
         before += [op.Squeeze(readout, [0]), nowhere]
         after, said, looked = _scan_steps(draft, network, before, gates, present)
     draft.output(output(op, said), LOGITS, ["batch", spec.written_vocab_size])
-    _state_outputs(draft, spec, after)
+    state_outputs(draft, spec, after)
     if readout is not None:
         draft.output(op.Unsqueeze(said, [0]), next_state_name(READOUT), [1, "batch", spec.readout_size])
     draft.output(op.Transpose(op.Squeeze(looked, [-1]), perm=[1, 0]), ATTENTION, ["batch", "source"])
@@ -216,16 +209,27 @@ def _scan_steps(
     return [flat[number :: len(sizes)] for number in range(len(sizes))], said, looked
 
 
-def _state_inputs(draft: Draft, spec: StackSpec) -> list[ir.Value]:
-    return [draft.input(name, [spec.num_layers, "batch", size]) for name, size in spec.state_sizes.items()]
+def state_inputs(draft: Draft, spec: StackSpec, batch: int | str = "batch") -> list[ir.Value]:
+    """Name the states before: float32 (layers, batch, width) each."""
+    return [draft.input(name, [spec.num_layers, batch, size]) for name, size in spec.state_sizes.items()]
 
 
-def _state_outputs(draft: Draft, spec: StackSpec, after: list[list[ir.Value]]) -> None:
-    """Put each state's layers on top of one another."""
+def state_outputs(draft: Draft, spec: StackSpec, after: list[list[ir.Value]], batch: int | str = "batch") -> None:
+    """Name the states after: of each its layers, (batch, width), on top of one another."""
     op = draft.op
     for (name, size), values in zip(spec.state_sizes.items(), after, strict=True):
         joined = op.Concat(*[op.Unsqueeze(each, [0]) for each in values], axis=0)
-        draft.output(joined, next_state_name(name), [spec.num_layers, "batch", size])
+        draft.output(joined, next_state_name(name), [spec.num_layers, batch, size])
+
+
+def store_ends(weights: Weights, model: LanguageModel, prefix: str = "") -> tuple[Table, Matrix]:
+    """Store what stands before and behind the layers: what a token looks up, and what scores the tokens, given h."""
+    bounded = model.spec.is_bounded
+    if model.bridge is None:
+        return _store_vocabulary(weights, model, prefix, bounded=bounded)
+    bridge = weights.matrix(f"{prefix}bridge", array(model.bridge.weight.T), bounded=bounded)
+    embedding, output = _store_vocabulary(weights, model, prefix, bounded=False)
+    return embedding, lambda op, h: output(op, bridge(op, h))
 
 
 def _store_vocabulary(

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,14 +26,19 @@ from rnn_edge.bundle import (
 )
 from rnn_edge.errors import ExportError
 from rnn_edge.exporters.golden import golden_json
-from rnn_edge.exporters.graphs import OLDEST_OPSET, Built, build, describe_graph
+from rnn_edge.exporters.graphs import OLDEST_OPSET, Built, build
 from rnn_edge.exporters.opened import Opened
 from rnn_edge.exporters.parity import Parity, References, measure, own_rounding
 from rnn_edge.exporters.quality import Quality, judge
 from rnn_edge.exporters.weights import ALWAYS_FLOAT, FP32, Plan, Stored
 from rnn_edge.modules import Checkpoint, Classifier, LanguageModel, Network, load_checkpoint, sentence_encoder_of
 from rnn_edge.runtimes.names import CHARACTERS, LABELS, TOKENS
+from rnn_edge.runtimes.providers import CPU, PROVIDERS, Provider, find
+from rnn_edge.runtimes.sessions import Place
 from rnn_edge.text import Tokenizer
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["ExportOptions", "Exported", "export", "verify"]
 
@@ -45,6 +50,7 @@ class ExportOptions:
     """What a graph is to be like, and what it may cost."""
 
     precision: Precision | Literal["auto"] = "fp32"  # auto: the smallest that passes
+    target: str = "cpu"  # the provider it is to run on, by its short name
     opset: int = OLDEST_OPSET
     atol: float = 1e-5  # how far a float may be from PyTorch's
     keep_float: tuple[str, ...] = ()  # matrices that are not rounded, by the names in the report
@@ -57,6 +63,11 @@ class ExportOptions:
         problems = []
         if self.precision not in (*get_args(Precision), "auto"):
             problems.append(f"precision must be fp32, fp16, int8, int4 or auto, got {self.precision!r}")
+        if self.target not in PROVIDERS:
+            problems.append(f"target must be one of {', '.join(PROVIDERS)}, got {self.target!r}")
+        elif self.precision not in (*PROVIDERS[self.target].precisions, "auto"):
+            suiting = ", ".join(PROVIDERS[self.target].precisions)
+            problems.append(f"target {self.target} takes {suiting}, not {self.precision}")
         if not 0 < self.atol < float("inf"):
             problems.append(f"atol must be a positive number, got {self.atol}")
         if not 0 <= self.max_loss < float("inf"):
@@ -129,11 +140,12 @@ def export(checkpoint: str | Path | Checkpoint, output: str | Path, options: Exp
     if options.precision == "auto":
         candidate, quality = _smallest(source, options)
     else:
-        candidate = _build(source.model, Plan(options.precision, options.keep_float), options.opset)
+        plan = Plan(options.precision, options.keep_float)
+        candidate = _build(source.model, plan, options.opset, find(options.target))
         quality = _judge(source, candidate, options)
     parity = _prove(candidate, candidate.opened, options.atol)
     parity.require()
-    graphs = {role: describe_graph(role, proto) for role, proto in candidate.built.protos.items()}
+    graphs = candidate.built.describe()
     files = {
         **{
             graphs[role].file: proto.SerializeToString(deterministic=True)
@@ -161,8 +173,13 @@ def _embedder(source: Checkpoint) -> Checkpoint:
     return Checkpoint(sentence_encoder_of(source.model), source.tokenizer, source.history)
 
 
-def verify(checkpoint: str | Path, bundle: str | Path, *, atol: float = DEFAULTS.atol) -> Parity:
-    """Compare a bundle with the checkpoint it should have come from; see `Parity.require`."""
+def verify(
+    checkpoint: str | Path, bundle: str | Path, *, atol: float = DEFAULTS.atol, **place: Unpack[Place]
+) -> Parity:
+    """Compare a bundle, running where it is told to, with the checkpoint it should have come from.
+
+    See `Parity.require`; `place` is what `open_session` takes.
+    """
     options = ExportOptions(atol=atol)
     source, found = load_checkpoint(Path(checkpoint)), Bundle.read(Path(bundle))
     if found.manifest.spec.task == "embed" and isinstance(source.model, Classifier):
@@ -177,14 +194,15 @@ def verify(checkpoint: str | Path, bundle: str | Path, *, atol: float = DEFAULTS
         raise ExportError(f"{bundle} was not exported from {checkpoint}: their vocabularies differ")
     plan = Plan(found.manifest.precision, found.manifest.keep_float)
     opset = next(iter(found.manifest.graphs.values())).opset
-    return _prove(_build(source.model, plan, opset), Opened.from_bundle(found), options.atol)
+    built = _build(source.model, plan, opset, find(found.manifest.target))
+    return _prove(built, Opened.from_bundle(found, **place), options.atol)
 
 
-def _build(model: Network, plan: Plan, opset: int) -> _Candidate:
+def _build(model: Network, plan: Plan, opset: int, target: Provider = CPU) -> _Candidate:
     """Build the graphs of a plan."""
     halves = plan.precision == "fp16"
     network = deepcopy(model) if halves else model
-    built = build(network, plan, opset=opset, settle=halves)
+    built = build(network, plan, opset=opset, settle=halves, target=target)
     unknown = sorted(set(plan.keep_float) - {stored.name for stored in built.stored})
     if unknown:
         names = ", ".join(stored.name for stored in built.stored if stored.reason not in ALWAYS_FLOAT)
@@ -245,7 +263,7 @@ def _costliest(model: Network, candidate: _Candidate, bar: _Bar, quality: Qualit
     for stored in candidate.built.stored:
         if stored.precision != "fp32":
             plan = replace(candidate.plan, keep_float=(*candidate.plan.keep_float, stored.name))
-            found = bar.measure(_build(model, plan, opset))
+            found = bar.measure(_build(model, plan, opset, candidate.built.target))
             if found.kl_divergence < best.kl_divergence:
                 best_name, best = stored.name, found
     if not best_name:
@@ -261,8 +279,9 @@ def _smallest(source: Checkpoint, options: ExportOptions) -> tuple[_Candidate, Q
             "choose one"
         )
     bar = _bar(source, options)
-    for precision in SMALLEST_FIRST:
-        candidate = _build(source.model, Plan(precision, options.keep_float), options.opset)
+    target = find(options.target)
+    for precision in (each for each in SMALLEST_FIRST if each in target.precisions):
+        candidate = _build(source.model, Plan(precision, options.keep_float), options.opset, target)
         quality = None if precision == "fp32" else bar.measure(candidate)
         if quality is None or quality.loss <= options.max_loss:
             return candidate, quality
@@ -307,7 +326,7 @@ def _manifest(
     return Manifest(
         spec=source.model.spec,
         precision=candidate.plan.precision,
-        target="cpu",
+        target=candidate.built.target.name,
         keep_float=tuple(candidate.plan.keep_float),
         graphs=graphs,
         parity=parity.to_dict(),

@@ -1,6 +1,7 @@
 """Every network as ONNX graphs, each in its role; the contract of names and shapes is docs/bundle-format.md.
 
-The graphs are in `scan` form: whatever does not depend on the step before is computed for the whole stretch at once.
+They are in `scan` form: whatever does not depend on the step before is computed for the whole stretch at once. For
+other targets than the CPU a language model has two more forms.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from rnn_edge.bundle import GRAPH, Graph, Port
 from rnn_edge.errors import ExportError
 from rnn_edge.exporters.decoders import draw_attentive_step, draw_step
 from rnn_edge.exporters.draft import Draft
+from rnn_edge.exporters.fused import draw_fused_step
+from rnn_edge.exporters.mobile import CHECKED, require_one_partition
 from rnn_edge.exporters.readers import (
     draw_classifier,
     draw_describer_encoder,
     draw_sentence_encoder,
     draw_translator_encoder,
 )
+from rnn_edge.exporters.single_step import draw_single_step
 from rnn_edge.exporters.taggers import draw_tagger
 from rnn_edge.exporters.weights import FP32, Plan, Stored
 from rnn_edge.modules import (
@@ -31,6 +35,7 @@ from rnn_edge.modules import (
     SentenceEncoder,
     Translator,
 )
+from rnn_edge.runtimes.providers import CPU, Form, Provider
 
 __all__ = ["NEWEST_OPSET", "OLDEST_OPSET", "Built", "build", "describe_graph"]
 
@@ -42,24 +47,37 @@ _FILES = {"step": GRAPH, "model": GRAPH, "encoder": "encoder.onnx"}
 
 @dataclass(frozen=True)
 class Built:
-    """A network's graphs by role, and what became of each of its tensors in them."""
+    """A network's graphs by role, what became of each of its tensors in them, and where they are to run."""
 
     protos: Mapping[str, onnx.ModelProto]
     stored: tuple[Stored, ...]
+    target: Provider = CPU
+
+    def describe(self) -> dict[str, Graph]:
+        """Return what a manifest says of each graph."""
+        return {role: describe_graph(role, proto, self.target.form) for role, proto in self.protos.items()}
 
 
-def build(model: Network, plan: Plan = FP32, *, opset: int = OLDEST_OPSET, settle: bool = False) -> Built:
+def build(
+    model: Network, plan: Plan = FP32, *, opset: int = OLDEST_OPSET, settle: bool = False, target: Provider = CPU
+) -> Built:
     """Return a network's graphs: `step`, `encoder` and `step`, or `model`. Tied weights are stored once.
 
     The same model and plan give the same bytes.
 
     settle  leave the rounded matrices in the model, which then computes with what the graphs compute with
+    target  the provider they are to run on, in the form that suits it
     """
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ExportError(f"opset must be from {OLDEST_OPSET} to {NEWEST_OPSET}, got {opset}")
+    if target is not CPU and not isinstance(model, LanguageModel):
+        raise ExportError(
+            f"target {target.name} takes language models only, and this network is to {model.spec.task}: "
+            "choose the target cpu"
+        )
     drafts = {role: Draft(role, plan, opset, settle=settle) for role in _roles(model)}
     if isinstance(model, LanguageModel):
-        draw_step(drafts["step"], model)
+        _draw_language_model(drafts["step"], model, plan, target)
     elif isinstance(model, Translator | Describer):
         _draw_both(drafts, model)
     elif isinstance(model, Classifier):
@@ -69,13 +87,25 @@ def build(model: Network, plan: Plan = FP32, *, opset: int = OLDEST_OPSET, settl
     else:
         draw_tagger(drafts["model"], model)
     stored = tuple(each for draft in drafts.values() for each in draft.weights.stored)
-    return Built({role: draft.finish() for role, draft in drafts.items()}, stored)
+    built = Built({role: draft.finish() for role, draft in drafts.items()}, stored, target)
+    if target.name in CHECKED:
+        require_one_partition(built.protos["step"], target.name)
+    return built
 
 
 def _roles(model: Network) -> tuple[str, ...]:
     if isinstance(model, LanguageModel):
         return ("step",)
     return ("encoder", "step") if isinstance(model, Translator | Describer) else ("model",)
+
+
+def _draw_language_model(draft: Draft, model: LanguageModel, plan: Plan, target: Provider) -> None:
+    if target.form == "scan":
+        draw_step(draft, model)
+    elif target.form == "fused":
+        draw_fused_step(draft, model, plan)
+    else:
+        draw_single_step(draft, model, plan, fixed=target.fixed)
 
 
 def _draw_both(drafts: Mapping[str, Draft], model: Translator | Describer) -> None:
@@ -90,11 +120,11 @@ def _draw_both(drafts: Mapping[str, Draft], model: Translator | Describer) -> No
         draw_step(drafts["step"], model.decoder, prefix="decoder.")
 
 
-def describe_graph(role: str, proto: onnx.ModelProto) -> Graph:
+def describe_graph(role: str, proto: onnx.ModelProto, form: Form = "scan") -> Graph:
     """Return what a manifest says of a graph."""
     return Graph(
         file=_FILES[role],
-        form="scan",
+        form=form,
         opset=proto.opset_import[0].version,
         inputs=tuple(_port(value) for value in proto.graph.input),
         outputs=tuple(_port(value) for value in proto.graph.output),

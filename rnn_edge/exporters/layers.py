@@ -22,7 +22,18 @@ from rnn_edge.runtimes.arrays import Floats
 from rnn_edge.runtimes.names import next_state_name
 from rnn_edge.spec import StackSpec
 
-__all__ = ["Encoded", "Fed", "array", "encode", "in_columns", "scan", "scan_stack", "store_layer", "store_linear"]
+__all__ = [
+    "Encoded",
+    "Fed",
+    "array",
+    "encode",
+    "in_columns",
+    "scan",
+    "scan_stack",
+    "store_layer",
+    "store_layers",
+    "store_linear",
+]
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,12 @@ def store_layer(
         candidate=candidate,
         fed=beside,
     )
+
+
+def store_layers(weights: Weights, stack: Stack, prefix: str = "") -> list[Layer]:
+    """Store all layers of a stack that reads tokens' vectors and nothing else."""
+    numbers = range(stack.spec.num_layers)
+    return [store_layer(weights, stack, index, f"{prefix}layer{index}", is_first=index == 0) for index in numbers]
 
 
 def scan_stack(

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rnn_edge.bundle import Bundle
-from rnn_edge.exporters.graphs import Built, describe_graph
+from rnn_edge.exporters.graphs import Built
+from rnn_edge.runtimes.sessions import Place
 from rnn_edge.runtimes.step_graph import StepGraph
 from rnn_edge.runtimes.whole_graph import WholeGraph
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Opened"]
 
@@ -23,8 +28,8 @@ class Opened:
     def from_built(cls, built: Built) -> Opened:
         """Open graphs that are not written yet."""
         reader = step = None
-        for role, proto in built.protos.items():
-            content, description = proto.SerializeToString(deterministic=True), describe_graph(role, proto)
+        for role, description in built.describe().items():
+            content = built.protos[role].SerializeToString(deterministic=True)
             if role == "step":
                 step = StepGraph(content, description.inputs[1:])
             else:
@@ -32,8 +37,8 @@ class Opened:
         return cls(reader, step)
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle) -> Opened:
-        """Open the graphs of a bundle."""
+    def from_bundle(cls, bundle: Bundle, **place: Unpack[Place]) -> Opened:
+        """Open the graphs of a bundle; `place` is what `open_session` takes."""
         roles = bundle.manifest.graphs
-        reader = next((WholeGraph.from_bundle(bundle, role) for role in roles if role != "step"), None)
-        return cls(reader, StepGraph.from_bundle(bundle) if "step" in roles else None)
+        reader = next((WholeGraph.from_bundle(bundle, role, **place) for role in roles if role != "step"), None)
+        return cls(reader, StepGraph.from_bundle(bundle, **place) if "step" in roles else None)
