@@ -15,7 +15,7 @@ from helpers import tiny_bundle, tiny_checkpoint
 
 from rnn_edge.cli import main
 
-COMMANDS = ("train", "export", "verify", "run", "info")
+COMMANDS = ("train", "export", "verify", "run", "bench", "info")
 
 
 def call(*arguments: str, text: str | bytes = "") -> Result:
@@ -171,3 +171,11 @@ def test_a_terminal_is_asked(files):
     assert process.returncode == 0
     assert "Ctrl-D ends" in err
     assert out.count("the c") == 3
+
+
+def test_bench_prints_a_line_or_a_number_for_everything_it_times():
+    quick = ("--rounds", "2", "--seconds", "0")
+    lines = call("bench", *quick).stdout.splitlines()
+    found = json.loads(call("bench", *quick, "--json").stdout)
+    assert [line[:34].strip() for line in lines[2:]] == list(found["microseconds"])
+    assert all(len(times["rounds"]) == 2 for times in found["microseconds"].values())

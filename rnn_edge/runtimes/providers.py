@@ -54,4 +54,5 @@ def open_session(graph: bytes, *, provider: str = "cpu", threads: int = 1) -> An
             f"onnxruntime dropped provider {provider!r} without an error: its libraries or its device are "
             f"missing on this machine; the session would have run on {', '.join(session.get_providers())}"
         )
+    session._model_bytes = None  # kept for the fallback that is off; as large as the file
     return session
