@@ -446,6 +446,34 @@ def inspect(words: tuple[str, ...], output: Path, source: TextIO | None, beam_si
 
 
 @main.command()
+@click.argument("path", metavar="[BUNDLE]", type=click.Path(path_type=Path), required=False)
+@_options(
+    ("--provider", str, "cpu", "Where it must run."),
+    ("--threads", int, 1, "Threads of one operator."),
+    ("--rounds", click.IntRange(1), 7, "How often everything is measured."),
+    ("--seconds", click.FloatRange(min=0), 0.1, "About how long each thing takes in a round."),
+)
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
+def bench(path: Path | None, as_json: bool, **choices: Any) -> None:
+    """Time a language model on this machine; without BUNDLE, the built-in one.
+
+    Example: rnn-edge bench model.rnn
+    """
+    from rnn_edge.runtimes.bench import bench, describe_machine
+
+    found = bench(path, **choices)
+    machine = describe_machine("onnxruntime", "numpy")
+    if as_json:
+        facts = {name: {"median": times.median, "rounds": times.rounds} for name, times in found.items()}
+        click.echo(json.dumps({"machine": machine, **choices, "microseconds": facts}, ensure_ascii=False))
+        return
+    click.echo(f"{machine}; microseconds, median and spread of {choices['rounds']} rounds\n")
+    for name, times in found.items():
+        spread = f"{min(times.rounds):,.0f} to {max(times.rounds):,.0f}"
+        click.echo(f"{name:<34} {times.median:>9,.0f}   {spread}")
+
+
+@main.command()
 @click.argument("path", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def info(path: Path | None, as_json: bool) -> None:

@@ -21,7 +21,7 @@ from rnn_edge.cli import main
 from rnn_edge.runtimes import Classifier, Translator
 from rnn_edge.text import Tokenizer
 
-COMMANDS = ("train", "export", "verify", "run", "inspect", "info", "package", "placement", "providers")
+COMMANDS = ("train", "export", "verify", "run", "inspect", "bench", "info", "package", "placement", "providers")
 
 
 def call(*arguments: str, text: str | bytes = "") -> Result:
@@ -255,3 +255,11 @@ def test_a_terminal_is_asked(files):
     assert process.returncode == 0
     assert "Ctrl-D ends" in err
     assert out.count("the c") == 3
+
+
+def test_bench_prints_a_line_or_a_number_for_everything_it_times():
+    quick = ("--rounds", "2", "--seconds", "0")
+    lines = call("bench", *quick).stdout.splitlines()
+    found = json.loads(call("bench", *quick, "--json").stdout)
+    assert [line[:34].strip() for line in lines[2:]] == list(found["microseconds"])
+    assert all(len(times["rounds"]) == 2 for times in found["microseconds"].values())

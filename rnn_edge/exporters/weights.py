@@ -183,11 +183,22 @@ class Weights:
                 quantized = op.QuantizeLinear(x, step, zero)
                 product = op.MatMulIntegerToFloat(quantized, values, step, one, zero, _domain=_CONTRIB)
                 return _add(op, op.Mul(product, scales), added)
-            rows = x if isinstance(x, Rows) else _rows(op, x)
+            rows = x if isinstance(x, Rows) else self._rows(op, x)
             product = op.MatMulIntegerToFloat(rows.values, values, one, one, zero, _domain=_CONTRIB)
             return _add(op, op.Mul(op.Mul(product, rows.scales), scales), added)
 
         return multiply
+
+    def _rows(self, op: OpBuilder, x: ir.Value) -> Rows:
+        """Return numbers of any size as rows, each with the scale that its largest one needs."""
+        least, step, middle = (  # a number that is written into the graph as such is cast at every step
+            self._constant(name, np.float32(value))
+            for name, value in (("least", 1e-30), ("step", 1 / _STEPS), ("middle", _ZERO + 0.5))
+        )
+        size = op.Abs(x)
+        scales = op.Mul(op.Max(reduce_max(op, size, -1), least), step)  # a row of zeros must not be divided by zero
+        nearest = op.Add(op.Div(x, scales), middle)  # the cast cuts off what is behind the point
+        return Rows(op.Cast(nearest, to=ir.DataType.UINT8), scales)
 
     def _scales(self, name: str, columns: Columns) -> ir.Value:
         """Store the scales of columns; ONNX Runtime widens them once, when it loads the graph."""
@@ -282,14 +293,6 @@ def floats(op: OpBuilder, x: Factor) -> ir.Value:
         return x
     numbers: ir.Value = op.Mul(op.Sub(op.Cast(x.values, to=ir.DataType.FLOAT), float(_ZERO)), x.scales)
     return numbers
-
-
-def _rows(op: OpBuilder, x: ir.Value) -> Rows:
-    """Return numbers of any size as rows, each with the scale that its largest one needs."""
-    size = op.Abs(x)
-    scales = op.Mul(op.Max(reduce_max(op, size, -1), 1e-30), 1 / _STEPS)  # a row of zeros must not be divided by zero
-    nearest = op.Add(op.Div(x, scales), _ZERO + 0.5)  # the cast cuts off what is behind the point
-    return Rows(op.Cast(nearest, to=ir.DataType.UINT8), scales)
 
 
 def _add(op: OpBuilder, x: ir.Value, bias: ir.Value | None) -> ir.Value:

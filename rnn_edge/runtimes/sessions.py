@@ -102,9 +102,10 @@ def _check(provider: Provider, threads: int, options: Mapping[str, str]) -> None
 def _open_on_cpu(graph: bytes, options: Any) -> Any:
     onnxruntime = import_onnxruntime()
     try:
-        return onnxruntime.InferenceSession(graph, options, providers=[CPU.full_name], enable_fallback=0)
+        session = onnxruntime.InferenceSession(graph, options, providers=[CPU.full_name], enable_fallback=0)
     except Exception as error:  # onnxruntime has a dozen unrelated classes for this, and RuntimeError
         raise BundleError(f"onnxruntime cannot open this graph on 'cpu': {error}") from error
+    return _without_file(session)
 
 
 def _open(graph: bytes, options: Any, provider: Provider, given: Mapping[str, str]) -> Any:
@@ -131,6 +132,12 @@ def _open(graph: bytes, options: Any, provider: Provider, given: Mapping[str, st
             f"onnxruntime dropped provider {provider.name!r} without an error: its libraries or its device are "
             f"missing on this machine; the session would have run on {', '.join(session.get_providers())}"
         )
+    return _without_file(session)
+
+
+def _without_file(session: Any) -> Any:
+    """Let go of the file, which onnxruntime's wrapper keeps for the fallback that is off."""
+    session._model_bytes = None
     return session
 
 

@@ -25,6 +25,15 @@ def test_the_cpu_is_known_by_both_names():
         StepGraph.from_bundle(bundle, provider=name)
 
 
+def test_a_session_keeps_no_copy_of_the_file():
+    """onnxruntime's own wrapper does, for as long as the session lives."""
+    content = tiny_bundle(Path("model.rnn")).files["model.onnx"]
+    before = sys.getrefcount(content)
+    session = open_session(content)
+    assert sys.getrefcount(content) == before
+    del session
+
+
 def test_an_unknown_provider_is_refused():
     with pytest.raises(ProviderError, match="unknown provider 'abacus'; rnn-edge knows cpu, cuda"):
         open_session(b"", provider="abacus")
