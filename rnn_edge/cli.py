@@ -227,7 +227,16 @@ def verify(checkpoint: Path, bundle: Path, atol: float) -> None:
     ("--temperature", float, None, "Below 1 sharpens the distribution, above 1 flattens it."),
     ("--top-k", int, None, "Draw among the k most probable tokens."),
     ("--top-p", float, None, "Draw among the tokens that make up this probability."),
+    ("--min-p", float, None, "Draw among tokens this many times as probable as the best."),
+    ("--repetition-penalty", float, 1.0, "Above 1 makes tokens that came before less likely."),
+    ("--no-repeat-ngram-size", int, 0, "Let no run of so many tokens come twice."),
     ("--length-penalty", float, 0.0, "Beams are ranked by log-probability / length**penalty."),
+    ("--early-stopping", click.Choice(["true", "false", "never"]), "never", "Once as many as beams have ended."),
+    ("--narrowing/--full-width", None, False, "Whether what ends gives up its place in the beam."),
+    ("--beam-threshold", float, 0.0, "Drop what is less than so many times as probable as the best."),
+    ("--beam-groups", int, 1, "Beams that search apart, for different completions."),
+    ("--diversity-penalty", float, 0.0, "For saying what an earlier group says."),
+    ("--prefix", str, "", "Every completion begins with this."),
     ("--seed", int, 0, "The same seed draws the same texts."),
     ("--provider", str, "cpu", "Where it must run."),
     ("--threads", int, 1, "Threads of one operator."),
@@ -235,6 +244,7 @@ def verify(checkpoint: Path, bundle: Path, atol: float) -> None:
 @click.option(
     "--stop", multiple=True, help="End a completion before this text; may be given again. [default: line end]"
 )
+@click.option("--bad-word", multiple=True, help="Never say this text; may be given again.")
 @click.option("--multiline", is_flag=True, help="Let completions run over the end of the line.")
 @click.option("--self-test", is_flag=True, help="Compare with the bundle's golden vectors first.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a text.")
@@ -388,37 +398,29 @@ def _bundle_and_texts(words: tuple[str, ...]) -> tuple[Path | None, tuple[str, .
     return None, words
 
 
-def _generate_options(
-    *,
-    max_new_tokens: int | None,
-    beam_size: int | None,
-    num_return: int | None,
-    usual_return: int,
-    sample: bool | None,
-    temperature: float | None,
-    top_k: int | None,
-    top_p: float | None,
-    length_penalty: float,
-    seed: int,
-    stop: tuple[str, ...],
-    multiline: bool,
-) -> GenerateOptions:
+def _generate_options(*, usual_return: int, **choices: Any) -> GenerateOptions:
+    """Return the options of `run`, with the defaults that depend on others."""
     from rnn_edge.runtimes import GenerateOptions
 
-    num_return = num_return or usual_return
-    asked_to_draw = any(value is not None for value in (temperature, top_k, top_p))
-    do_sample = asked_to_draw if sample is None else sample
+    num_return = choices["num_return"] or usual_return
+    draws = {name: choices[name] for name in ("temperature", "top_k", "top_p", "min_p") if choices[name] is not None}
+    do_sample = bool(draws) if choices["sample"] is None else choices["sample"]
+    max_new_tokens = choices["max_new_tokens"]
+    same_names = ("repetition_penalty", "no_repeat_ngram_size", "length_penalty", "narrowing", "beam_threshold")
     return GenerateOptions(
         max_new_tokens=max_new_tokens if max_new_tokens is not None else 20 if num_return == 1 else 4,
-        num_beams=_beams(beam_size, num_return, do_sample=do_sample),
+        num_beams=_beams(choices["beam_size"], num_return, do_sample=do_sample),
         num_return_sequences=num_return,
         do_sample=do_sample,
-        length_penalty=length_penalty,
-        seed=seed,
-        stop_strings=stop or (() if multiline else ("\n",)),
-        temperature=1.0 if temperature is None else temperature,
-        top_k=0 if top_k is None else top_k,
-        top_p=1.0 if top_p is None else top_p,
+        early_stopping={"true": True, "false": False}.get(choices["early_stopping"], "never"),
+        num_beam_groups=choices["beam_groups"],
+        diversity_penalty=choices["diversity_penalty"],
+        seed=choices["seed"],
+        stop_strings=choices["stop"] or (() if choices["multiline"] else ("\n",)),
+        bad_words=choices["bad_word"],
+        forced_prefix=choices["prefix"],
+        **{name: choices[name] for name in same_names},
+        **draws,
     )
 
 

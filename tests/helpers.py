@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -43,3 +45,25 @@ def tiny_bundle(path: Path, kind: str = "characters", **changes: Any):
 
     export(tiny_checkpoint(kind, **changes), path)
     return Bundle.read(path)
+
+
+def darwin_checkpoint():
+    """Return ml5's published CharRNN of Darwin, or skip where it is not there."""
+    torch = pytest.importorskip("torch")
+    from rnn_edge.modules import Checkpoint, LanguageModel
+    from rnn_edge.spec import ModelSpec
+    from rnn_edge.text import Tokenizer
+
+    weights = np.load(shared("models/ml5_charrnn/darwin/torch_order.npz"))
+    ids = json.loads(shared("models/ml5_charrnn/darwin/golden.json").read_text())["vocab"]
+    no_text = [chr(0xE000 + index) for index in range(100 - len(ids))]  # the network has more outputs than characters
+    tokenizer = Tokenizer.characters([*sorted(ids, key=ids.__getitem__), *no_text])
+    model = LanguageModel(ModelSpec(vocab_size=100, embedding_size=128, hidden_size=128, num_layers=2)).eval()
+    tensors = {name: torch.from_numpy(weights[name]) for name in weights}
+    model.load_state_dict({
+        "embedding.weight": tensors.pop("embedding"),
+        "output.weight": tensors.pop("softmax_w").T,
+        "output.bias": tensors.pop("softmax_b"),
+        **{f"stack.rnn.{name}": tensor for name, tensor in tensors.items()},
+    })  # fmt: skip
+    return Checkpoint(model, tokenizer)

@@ -57,6 +57,26 @@ def test_help_and_version_load_nothing_heavy():
     assert call("--version").stdout.startswith("rnn-edge, version ")
 
 
+def test_options_of_decoding_reach_the_model(files):
+    """Each changes what is said, or is heard by the option that checks it."""
+    plain = call("run", "model.rnn", "the c").stdout
+    assert call("run", "model.rnn", "the c", "--prefix", "at m").stdout.startswith("the cat m")
+    assert plain[5] not in call("run", "model.rnn", "the c", "--bad-word", plain[5]).stdout[5:]
+    sequences = [
+        ("--repetition-penalty", "50"),
+        ("--no-repeat-ngram-size", "1"),
+        ("--min-p", "1"),
+        ("--beam-size", "4", "--early-stopping", "true"),
+        ("--beam-size", "4", "--narrowing"),
+        ("--beam-size", "4", "--beam-threshold", "0.5"),
+        ("--beam-size", "4", "--beam-groups", "2", "--diversity-penalty", "1"),
+    ]
+    for options in sequences:
+        assert call("run", "model.rnn", "the c", *options).stdout.startswith("the c")
+        assert "cannot be used" in refused("run", "model.rnn", "the c", *options, "--top-k", "-1")
+    assert "only matters with several beams" in refused("run", "model.rnn", "a", "--beam-threshold", "0.5")
+
+
 def test_a_wrong_option_is_a_usage_error():
     assert call("run", "--nonsense").exit_code == 2
     assert call("nonsense").exit_code == 2

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import overload
 
 from rnn_edge.errors import OptionsError, TextError
-from rnn_edge.runtimes.completing import Completer, Completion
+from rnn_edge.runtimes.completing import Completer, Completion, Prompt
 from rnn_edge.runtimes.decoding import ROWS_AT_ONCE, Position, StepModel, read, score_tokens
 from rnn_edge.runtimes.options import GenerateOptions
 from rnn_edge.text import Tokenizer
@@ -56,20 +56,21 @@ class LanguageModel:
 
         There are `num_return_sequences`, or fewer where no more exist.
         """
-        prompts = [self._split(text) for text in _as_texts(prompt)]
+        prompts = [self._split(text + options.forced_prefix) for text in _as_texts(prompt)]
         at_once = max(1, ROWS_AT_ONCE // max(options.num_beams, options.num_return_sequences))
         completions: list[list[Completion]] = []
         for first in range(0, len(prompts), at_once):
             tokens, pending = zip(*prompts[first : first + at_once], strict=True)
             position = read(self._model, tokens)
-            completions += self._completer.complete(position, pending, options)
+            starts = [self._prompt(*each, options) for each in zip(pending, tokens, strict=True)]
+            completions += self._completer.complete(position, starts, options)
         return completions[0] if isinstance(prompt, str) else completions
 
     def stream(self, prompt: str, options: GenerateOptions = _DEFAULTS) -> Iterator[str]:
         """Return the pieces of one completion as they come; together they are its text."""
         _check_streamable(options)
-        tokens, pending = self._split(_check_text(prompt))
-        return self._completer.stream(read(self._model, [tokens]), pending, options)
+        tokens, pending = self._split(_check_text(prompt) + options.forced_prefix)
+        return self._completer.stream(read(self._model, [tokens]), self._prompt(pending, tokens, options), options)
 
     @overload
     def score(self, text: str) -> Score: ...  # type: ignore[overload-overlap]
@@ -113,6 +114,11 @@ class LanguageModel:
         # Nothing stands before the first word that could tell how it ends, so it is read as typed.
         return (tokens, pending) if tokens else (self._tokenizer.encode(pending), "")
 
+    def _prompt(self, pending: str, tokens: Sequence[int], options: GenerateOptions) -> Prompt:
+        """Return what is to be completed after some tokens; the end token before them is not part of the text."""
+        before = (token for token in tokens if token != self._tokenizer.end_id) if options.looks_back else ()
+        return Prompt(pending, tuple(before))
+
     def _type(self, typed: _Typed, text: str) -> _Typed:
         """Read what typing on settles."""
         tokens, pending = self._tokenizer.encode_typing(typed.pending + _check_text(text))
@@ -121,12 +127,13 @@ class LanguageModel:
             position = read(self._model, [tokens], position.state if position else None)
         return _Typed(typed.text + text, pending, position)
 
-    def _stand(self, typed: _Typed) -> tuple[Position, str]:
-        """Return where to complete a text from, and its pending last word."""
-        if typed.position is not None:
-            return typed.position, typed.pending
+    def _stand(self, typed: _Typed, options: GenerateOptions) -> tuple[Position, Prompt]:
+        """Return where to complete a text from, and what is pending there."""
+        typed = self._type(typed, options.forced_prefix)
+        if typed.position is not None and not options.looks_back:
+            return typed.position, Prompt(typed.pending)
         tokens, pending = self._split(typed.text)
-        return read(self._model, [tokens]), pending
+        return typed.position or read(self._model, [tokens]), self._prompt(pending, tokens, options)
 
     def _score_tokens(self, texts: Sequence[str]) -> list[list[float]]:
         """Return the log-probs of each text's tokens."""
@@ -177,14 +184,14 @@ class Session:
 
     def complete(self, options: GenerateOptions = _DEFAULTS) -> list[Completion]:
         """Return what `LanguageModel.complete` returns for the whole text."""
-        position, pending = self._model._stand(self._typed)
-        return self._model._completer.complete(position, [pending], options)[0]
+        position, prompt = self._model._stand(self._typed, options)
+        return self._model._completer.complete(position, [prompt], options)[0]
 
     def stream(self, options: GenerateOptions = _DEFAULTS) -> Iterator[str]:
         """Return what `LanguageModel.stream` returns for the whole text."""
         _check_streamable(options)
-        position, pending = self._model._stand(self._typed)
-        return self._model._completer.stream(position, pending, options)
+        position, prompt = self._model._stand(self._typed, options)
+        return self._model._completer.stream(position, prompt, options)
 
     def accept(self, completion: Completion) -> None:
         """Type the text of a completion."""

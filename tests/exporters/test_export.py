@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import shared, tiny_bundle, tiny_checkpoint
+from helpers import darwin_checkpoint, shared, tiny_bundle, tiny_checkpoint
 
 import rnn_edge
 from rnn_edge.bundle import Bundle
@@ -127,20 +127,11 @@ def test_a_ten_megabyte_model_exports_in_under_two_seconds():
 
 def test_a_published_character_model_gives_its_recorded_numbers():
     """ml5's CharRNN of Darwin: TensorFlow weights in our LanguageModel, exported, against what ml5's code recorded."""
-    weights = np.load(shared("models/ml5_charrnn/darwin/torch_order.npz"))
+    checkpoint = darwin_checkpoint()
+    tokenizer = checkpoint.tokenizer
     recorded = np.load(shared("models/ml5_charrnn/darwin/golden.npz"))
     golden = json.loads(shared("models/ml5_charrnn/darwin/golden.json").read_text())
-    vocabulary = sorted(golden["vocab"], key=golden["vocab"].__getitem__)
-    model = LanguageModel(ModelSpec(vocab_size=100, embedding_size=128, hidden_size=128, num_layers=2)).eval()
-    tensors = {name: torch.from_numpy(weights[name]) for name in weights}
-    model.load_state_dict({
-        "embedding.weight": tensors.pop("embedding"),
-        "output.weight": tensors.pop("softmax_w").T,
-        "output.bias": tensors.pop("softmax_b"),
-        **{f"stack.rnn.{name}": tensor for name, tensor in tensors.items()},
-    })  # fmt: skip
-    tokenizer = Tokenizer.characters(_padded(vocabulary, 100))
-    export(Checkpoint(model, tokenizer), RNN)
+    export(checkpoint, RNN)
     loaded = rnn_edge.load(RNN)
     graph = StepGraph.from_bundle(Bundle.read(RNN))
     for index, case in enumerate(golden["cases"]):
@@ -154,11 +145,6 @@ def test_a_published_character_model_gives_its_recorded_numbers():
             np.testing.assert_allclose(part[:, 0], recorded[f"{index}.{name}"], rtol=1e-4, atol=1e-4)
         options = rnn_edge.GenerateOptions(max_new_tokens=len(case["greedy_ids"]))
         assert loaded.complete(case["seed"], options)[0].text == case["greedy_text"]
-
-
-def _padded(vocabulary: list[str], size: int) -> list[str]:
-    """Fill a vocabulary up to the network's size with characters that occur in no text."""
-    return vocabulary + [chr(0xE000 + index) for index in range(size - len(vocabulary))]
 
 
 EVAL = "the cat sat on the mat, the end of it\n" * 20
