@@ -8,7 +8,8 @@
     ├── ExportError       a network cannot be exported, or its graph disagrees with PyTorch
     ├── BundleError       a bundle cannot be read or written
     ├── ProviderError     an execution provider cannot be used
-    └── OptionsError      generation options contradict themselves or each other
+    ├── OptionsError      generation options contradict themselves or each other
+    └── SessionError      a saved session cannot be used
 
 Each says what was wanted, what was found, and what to do. Anything else that is raised is a bug of ours.
 """
@@ -20,6 +21,7 @@ __all__ = [
     "OptionsError",
     "ProviderError",
     "RnnEdgeError",
+    "SessionError",
     "SpecError",
     "TextError",
     "TrainingError",
@@ -60,3 +62,7 @@ class ProviderError(RnnEdgeError):
 
 class OptionsError(RnnEdgeError, ValueError):
     """Generation options contradict themselves or each other."""
+
+
+class SessionError(RnnEdgeError, ValueError):
+    """A saved session cannot be used."""

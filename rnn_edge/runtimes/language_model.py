@@ -1,4 +1,4 @@
-"""Text in, text out: complete, stream, score, and a session that reads each typed token once.
+"""Text in, text out: complete, stream and score.
 
 What `rnn_edge.load` returns for a language model. It joins a network behind the `StepModel` seam to a tokenizer, and
 knows nothing of files or of onnxruntime. A text that is still being typed has two parts: settled tokens, which are
@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import overload
 
 from rnn_edge.errors import OptionsError, TextError
 from rnn_edge.runtimes.completing import Completer, Completion, Prompt
 from rnn_edge.runtimes.decoding import ROWS_AT_ONCE, Position, StepModel, read, score_tokens
 from rnn_edge.runtimes.options import GenerateOptions
+from rnn_edge.runtimes.session import Session, Typed, load_session
 from rnn_edge.text import Tokenizer
 
 __all__ = ["Completion", "LanguageModel", "Score", "Session"]
@@ -36,10 +38,23 @@ class Score:
 class LanguageModel:
     """Completes and scores texts. Immutable and without state: threads may share it."""
 
-    def __init__(self, model: StepModel, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: StepModel, tokenizer: Tokenizer, *, fingerprint: str = "") -> None:
+        """Join a network to its vocabulary.
+
+        fingerprint  differs between models, so that a saved session is refused by all but its own
+        """
         self._model = model
         self._tokenizer = tokenizer
         self._completer = Completer(model, tokenizer)
+        self.fingerprint = fingerprint
+        self.vocab_size = tokenizer.vocab_size
+        self.state_shapes = tuple(part.shape for part in model.start(1))
+
+    @cached_property
+    def _nothing(self) -> Typed:
+        """Return the beginning of every session."""
+        end = self._tokenizer.end_id
+        return Typed("", "", None if end is None else read(self._model, [[end]]))
 
     @overload  # a str is a sequence of str too, so the order matters
     def complete(  # type: ignore[overload-overlap]
@@ -100,18 +115,24 @@ class LanguageModel:
 
     def session(self, text: str = "") -> Session:
         """Return a session of a text that is being typed."""
+        return Session(self, self._type(self._nothing, text))
+
+    def load_session(self, data: bytes) -> Session:
+        """Return the session that `Session.save` saved, by this model in any process."""
+        return load_session(self, data)
+
+    def _settle(self, text: str) -> tuple[list[int], str]:
+        """Return the tokens that a session has read of a text, and its pending last word."""
+        tokens, pending = self._tokenizer.encode_typing(_check_text(text))
         end = self._tokenizer.end_id
-        position = None if end is None else read(self._model, [[end]])
-        return Session(self, self._type(_Typed("", "", position), text))
+        return tokens if end is None else [end, *tokens], pending
 
     def _split(self, text: str) -> tuple[list[int], str]:
         """Return the tokens to read before a text can be completed, and its pending last word."""
-        tokens, pending = self._tokenizer.encode_typing(text)
-        if self._tokenizer.end_id is not None:
-            return [self._tokenizer.end_id, *tokens], pending
-        if not text:
+        tokens, pending = self._settle(text)
+        if not tokens and not text:
             raise TextError("this model has no end token to start from: give it some text to go on")
-        # Nothing stands before the first word that could tell how it ends, so it is read as typed.
+        # Nothing may stand before the first word that could tell how it ends: then it is read as typed.
         return (tokens, pending) if tokens else (self._tokenizer.encode(pending), "")
 
     def _prompt(self, pending: str, tokens: Sequence[int], options: GenerateOptions) -> Prompt:
@@ -119,21 +140,30 @@ class LanguageModel:
         before = (token for token in tokens if token != self._tokenizer.end_id) if options.looks_back else ()
         return Prompt(pending, tuple(before))
 
-    def _type(self, typed: _Typed, text: str) -> _Typed:
+    def _type(self, typed: Typed, text: str) -> Typed:
         """Read what typing on settles."""
         tokens, pending = self._tokenizer.encode_typing(typed.pending + _check_text(text))
         position = typed.position
         if tokens:
             position = read(self._model, [tokens], position.state if position else None)
-        return _Typed(typed.text + text, pending, position)
+        return Typed(typed.text + text, pending, position)
 
-    def _stand(self, typed: _Typed, options: GenerateOptions) -> tuple[Position, Prompt]:
+    def _stand(self, typed: Typed, options: GenerateOptions) -> tuple[Position, Prompt]:
         """Return where to complete a text from, and what is pending there."""
         typed = self._type(typed, options.forced_prefix)
         if typed.position is not None and not options.looks_back:
             return typed.position, Prompt(typed.pending)
         tokens, pending = self._split(typed.text)
         return typed.position or read(self._model, [tokens]), self._prompt(pending, tokens, options)
+
+    def _complete_typed(self, typed: Typed, options: GenerateOptions) -> list[Completion]:
+        position, prompt = self._stand(typed, options)
+        return self._completer.complete(position, [prompt], options)[0]
+
+    def _stream_typed(self, typed: Typed, options: GenerateOptions) -> Iterator[str]:
+        _check_streamable(options)
+        position, prompt = self._stand(typed, options)
+        return self._completer.stream(position, prompt, options)
 
     def _score_tokens(self, texts: Sequence[str]) -> list[list[float]]:
         """Return the log-probs of each text's tokens."""
@@ -151,55 +181,6 @@ class LanguageModel:
                 f"this model has no end token, so it scores from the second token on, and {text!r} has only one"
             )
         return tokens
-
-
-@dataclass(frozen=True, slots=True)
-class _Typed:
-    """A text that is being typed, and how far it was read.
-
-    pending   its last word, not read yet
-    position  after everything before that; nothing was read of a model without end token at first
-    """
-
-    text: str
-    pending: str
-    position: Position | None
-
-
-class Session:
-    """A text that is being typed: each settled token is read once. For one thread; forks are independent."""
-
-    def __init__(self, model: LanguageModel, typed: _Typed) -> None:
-        self._model = model
-        self._typed = typed
-
-    @property
-    def text(self) -> str:
-        """Return everything typed so far."""
-        return self._typed.text
-
-    def type(self, text: str) -> None:
-        """Add what was typed; a text that cannot be read leaves the session as it was."""
-        self._typed = self._model._type(self._typed, text)
-
-    def complete(self, options: GenerateOptions = _DEFAULTS) -> list[Completion]:
-        """Return what `LanguageModel.complete` returns for the whole text."""
-        position, prompt = self._model._stand(self._typed, options)
-        return self._model._completer.complete(position, [prompt], options)[0]
-
-    def stream(self, options: GenerateOptions = _DEFAULTS) -> Iterator[str]:
-        """Return what `LanguageModel.stream` returns for the whole text."""
-        _check_streamable(options)
-        position, prompt = self._model._stand(self._typed, options)
-        return self._model._completer.stream(position, prompt, options)
-
-    def accept(self, completion: Completion) -> None:
-        """Type the text of a completion."""
-        self.type(completion.text)
-
-    def fork(self) -> Session:
-        """Return a second session of the same text, at no cost: both share what was read."""
-        return Session(self._model, self._typed)
 
 
 def _as_texts(texts: str | Sequence[str]) -> list[str]:

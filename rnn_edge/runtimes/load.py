@@ -30,4 +30,4 @@ def load(
     graph = StepGraph.from_bundle(bundle, provider=provider, threads=threads)
     if self_test:
         run_self_test(bundle, graph)
-    return LanguageModel(graph, bundle.tokenizer)
+    return LanguageModel(graph, bundle.tokenizer, fingerprint=bundle.fingerprint)
