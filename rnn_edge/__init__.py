@@ -27,6 +27,8 @@ from rnn_edge.lazy import lazy_names
 if TYPE_CHECKING:
     from rnn_edge.exporters import export as export
     from rnn_edge.runtimes import GenerateOptions as GenerateOptions
+    from rnn_edge.runtimes import Lexicon as Lexicon
+    from rnn_edge.runtimes import SuggestOptions as SuggestOptions
     from rnn_edge.runtimes import load as load
 
 __all__ = [
@@ -34,11 +36,13 @@ __all__ = [
     "CheckpointError",
     "ExportError",
     "GenerateOptions",
+    "Lexicon",
     "OptionsError",
     "ProviderError",
     "RnnEdgeError",
     "SessionError",
     "SpecError",
+    "SuggestOptions",
     "TextError",
     "TrainingError",
     "export",
@@ -47,6 +51,8 @@ __all__ = [
 
 _HOMES = {
     "GenerateOptions": "rnn_edge.runtimes",
+    "Lexicon": "rnn_edge.runtimes",
+    "SuggestOptions": "rnn_edge.runtimes",
     "export": "rnn_edge.exporters",
     "load": "rnn_edge.runtimes",
 }

@@ -11,18 +11,22 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import overload
 
 from rnn_edge.errors import OptionsError, TextError
 from rnn_edge.runtimes.completing import Completer, Completion, Prompt
 from rnn_edge.runtimes.decoding import ROWS_AT_ONCE, Position, StepModel, read, score_tokens
+from rnn_edge.runtimes.lexicon import Lexicon
 from rnn_edge.runtimes.options import GenerateOptions
 from rnn_edge.runtimes.session import Session, Typed, load_session
+from rnn_edge.runtimes.suggesting import Suggester, Suggestion, SuggestOptions
 from rnn_edge.text import Tokenizer
 
 __all__ = ["Completion", "LanguageModel", "Score", "Session"]
 
 _DEFAULTS = GenerateOptions()
+_USUAL_SUGGESTIONS = SuggestOptions()
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class LanguageModel:
         self._model = model
         self._tokenizer = tokenizer
         self._completer = Completer(model, tokenizer)
+        self._suggester = Suggester(model, tokenizer)
         self.fingerprint = fingerprint
         self.vocab_size = tokenizer.vocab_size
         self.state_shapes = tuple(part.shape for part in model.start(1))
@@ -86,6 +91,22 @@ class LanguageModel:
         _check_streamable(options)
         tokens, pending = self._split(_check_text(prompt) + options.forced_prefix)
         return self._completer.stream(read(self._model, [tokens]), self._prompt(pending, tokens, options), options)
+
+    def suggest(
+        self,
+        text: str,
+        options: SuggestOptions = _USUAL_SUGGESTIONS,
+        *,
+        lexicon: Lexicon | None = None,
+        user_words: Lexicon | None = None,
+    ) -> list[Suggestion]:
+        """Return the most probable ways to finish the word under the cursor, at the end of a text; best first.
+
+        lexicon     suggest only these words
+        user_words  suggest these too
+        """
+        typed = self._type(self._nothing, _check_text(text))
+        return self._suggest_typed(typed, options, options.num_suggestions, lexicon, user_words)
 
     @overload
     def score(self, text: str) -> Score: ...  # type: ignore[overload-overlap]
@@ -164,6 +185,15 @@ class LanguageModel:
         _check_streamable(options)
         position, prompt = self._stand(typed, options)
         return self._completer.stream(position, prompt, options)
+
+    def _suggest_typed(
+        self, typed: Typed, options: SuggestOptions, most: int, lexicon: Lexicon | None, user_words: Lexicon | None
+    ) -> list[Suggestion]:
+        position, prompt = self._stand(typed, _DEFAULTS)
+        found = self._suggester.suggest(
+            position, typed.text, prompt.pending, options, lexicon=lexicon, user_words=user_words
+        )
+        return list(islice(found, most))
 
     def _score_tokens(self, texts: Sequence[str]) -> list[list[float]]:
         """Return the log-probs of each text's tokens."""

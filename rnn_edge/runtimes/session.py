@@ -17,7 +17,9 @@ import numpy as np
 from rnn_edge.errors import SessionError, TextError
 from rnn_edge.runtimes.completing import Completion
 from rnn_edge.runtimes.decoding import Position
+from rnn_edge.runtimes.lexicon import Lexicon
 from rnn_edge.runtimes.options import GenerateOptions
+from rnn_edge.runtimes.suggesting import Suggestion, SuggestOptions, keep_places
 
 if TYPE_CHECKING:
     from rnn_edge.runtimes.language_model import LanguageModel
@@ -26,6 +28,7 @@ __all__ = ["Session", "Typed", "load_session"]
 
 _STATES_KEPT = 64  # to go back to without computing
 _DEFAULTS = GenerateOptions()
+_USUAL_SUGGESTIONS = SuggestOptions()
 _MAGIC = b"rnn-edge session\n"
 _FORMAT = 1
 _LENGTH_BYTES = 8
@@ -64,6 +67,7 @@ class Session:
         self._typed = typed
         self._recent = recent  # earlier ones, newest last
         self._edits = edits  # all of them, newest first
+        self._shown: tuple[str, ...] = ()  # the texts that were suggested last
 
     @property
     def text(self) -> str:
@@ -81,8 +85,8 @@ class Session:
         kept = len(self.text) - count
         self._go_to(self._at(self.text[:kept]), _Edit(kept, self.text[kept:], self._edits))
 
-    def accept(self, completion: Completion) -> None:
-        """Type the text of a completion."""
+    def accept(self, completion: Completion | Suggestion) -> None:
+        """Type the text of a completion or of a suggestion."""
         self.type(completion.text)
 
     def undo(self) -> bool:
@@ -95,7 +99,9 @@ class Session:
 
     def fork(self) -> Session:
         """Return a second session of the same text, at no cost: both share what was read."""
-        return Session(self._model, self._typed, self._recent, self._edits)
+        other = Session(self._model, self._typed, self._recent, self._edits)
+        other._shown = self._shown
+        return other
 
     def complete(self, options: GenerateOptions = _DEFAULTS) -> list[Completion]:
         """Return what `LanguageModel.complete` returns for the whole text."""
@@ -104,6 +110,24 @@ class Session:
     def stream(self, options: GenerateOptions = _DEFAULTS) -> Iterator[str]:
         """Return what `LanguageModel.stream` returns for the whole text."""
         return self._model._stream_typed(self._typed, options)
+
+    def suggest(
+        self,
+        options: SuggestOptions = _USUAL_SUGGESTIONS,
+        *,
+        lexicon: Lexicon | None = None,
+        user_words: Lexicon | None = None,
+    ) -> list[Suggestion]:
+        """Return what `LanguageModel.suggest` returns for the whole text, without flicker.
+
+        What was suggested last keeps its place while it fits what is typed, unless another is better by
+        `options.margin`.
+        """
+        most = 2 * options.num_suggestions if self._shown else options.num_suggestions
+        found = self._model._suggest_typed(self._typed, options, most, lexicon, user_words)
+        suggestions = keep_places(self._shown, self.text, found, options)
+        self._shown = tuple(self.text + each.text for each in suggestions)
+        return suggestions
 
     def save(self) -> bytes:
         """Return what `LanguageModel.load_session` goes on from, in another process too, with the same bits."""
