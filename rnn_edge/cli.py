@@ -30,6 +30,7 @@ from rnn_edge.training.report import Finished, Progress, describe_finish, descri
 if TYPE_CHECKING:
     from rnn_edge.exporters import Parity, Quality
     from rnn_edge.runtimes import Completion, GenerateOptions, LanguageModel
+    from rnn_edge.runtimes.evaluating import Evaluation
 
 __all__ = ["main"]
 
@@ -280,6 +281,54 @@ def run(
         _print_completions(text, model.complete(text, options), as_json=as_json)
 
 
+@main.command("eval")
+@click.argument("paths", metavar="[BUNDLE] FILE", nargs=-1, required=True)
+@click.option("--lines", is_flag=True, help="Take each line for a text of its own, not the file.")
+@_options(
+    ("--max-words", click.IntRange(1), 1000, "Most words to type; perplexity is of the whole file."),
+    ("--num-suggestions", click.IntRange(1, 100), 3, "Suggestions that the typist sees."),
+    ("--provider", str, "cpu", "Where it must run."),
+    ("--threads", int, 1, "Threads of one operator."),
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
+def evaluate(
+    paths: tuple[str, ...],
+    lines: bool,
+    max_words: int,
+    num_suggestions: int,
+    provider: str,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Type FILE with BUNDLE, or the built-in model, and count what its suggestions save.
+
+    The typist accepts a suggestion as soon as it is the rest of the word. Accepting is one keystroke.
+
+    \b
+    Example:
+      rnn-edge eval model.rnn held-out.txt
+    """
+    from rnn_edge.runtimes import SuggestOptions, evaluating, load
+
+    bundle, files = _bundle_and_texts(paths)
+    if len(files) != 1:
+        raise click.UsageError(f"wanted one FILE to type, got {len(files)}: rnn-edge eval model.rnn held-out.txt")
+    try:
+        with Path(files[0]).open(encoding="utf-8") as file:
+            text = _read_text(file)
+    except OSError as error:
+        raise TextError(f"cannot read {files[0]}: {error.strerror}") from error
+    texts = text.split("\n") if lines else [text]
+    model = load(bundle, provider=provider, threads=threads)
+    options = SuggestOptions(num_suggestions=num_suggestions)
+    with _progress_line() as show:
+        for found in evaluating.evaluate(model, texts, max_words=max_words, options=options):
+            if not isinstance(found, evaluating.Evaluation):
+                show(f"{found:,} words", False)
+    assert isinstance(found, evaluating.Evaluation)
+    click.echo(json.dumps(found.to_dict()) if as_json else _describe_evaluation(found))
+
+
 @main.command()
 @click.argument("path", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
@@ -389,6 +438,15 @@ def _read_text(file: TextIO) -> str:
         return file.read()
     except UnicodeDecodeError as error:
         raise TextError(f"{file.name} is not valid UTF-8 ({error.reason} at byte {error.start}): convert it") from error
+
+
+def _describe_evaluation(found: Evaluation) -> str:
+    return (
+        f"perplexity {found.perplexity:.2f}, {found.bits_per_character:.3f} bits per character\n"
+        f"typed {found.words:,} words: keystroke savings {found.keystroke_savings:.1%} "
+        f"({found.keystrokes:,} keys for {found.characters:,} characters), "
+        f"next word top-1 {found.top1:.1%}, top-3 {found.top3:.1%}"
+    )
 
 
 def _bundle_and_texts(words: tuple[str, ...]) -> tuple[Path | None, tuple[str, ...]]:

@@ -15,7 +15,7 @@ from helpers import tiny_bundle, tiny_checkpoint
 
 from rnn_edge.cli import main
 
-COMMANDS = ("train", "export", "verify", "run", "info")
+COMMANDS = ("train", "export", "verify", "run", "eval", "info")
 
 
 def call(*arguments: str, text: str | bytes = "") -> Result:
@@ -75,6 +75,17 @@ def test_options_of_decoding_reach_the_model(files):
         assert call("run", "model.rnn", "the c", *options).stdout.startswith("the c")
         assert "cannot be used" in refused("run", "model.rnn", "the c", *options, "--top-k", "-1")
     assert "only matters with several beams" in refused("run", "model.rnn", "a", "--beam-threshold", "0.5")
+
+
+def test_eval_counts_what_suggestions_save(files):
+    Path("text.txt").write_text("the cat sat on the mat\nthe end\n")
+    text = call("eval", "model.rnn", "text.txt").stdout
+    assert "typed 8 words: keystroke savings" in text
+    found = json.loads(call("eval", "model.rnn", "text.txt", "--lines", "--max-words", "3", "--json").stdout)
+    assert (found["words"], found["characters"]) == (3, 11)
+    assert call("eval", "model.rnn").exit_code == 2
+    assert "No such file" in refused("eval", "model.rnn", "nowhere.txt")
+    assert call("eval", "text.txt").exit_code == 0  # by the built-in model
 
 
 def test_a_wrong_option_is_a_usage_error():

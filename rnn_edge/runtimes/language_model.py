@@ -52,6 +52,7 @@ class LanguageModel:
         self._completer = Completer(model, tokenizer)
         self._suggester = Suggester(model, tokenizer)
         self.fingerprint = fingerprint
+        self.has_end = tokenizer.end_id is not None  # so that it can start from an empty text
         self.vocab_size = tokenizer.vocab_size
         self.state_shapes = tuple(part.shape for part in model.start(1))
 

@@ -27,7 +27,7 @@ from rnn_edge.runtimes.scores import log_softmax
 from rnn_edge.runtimes.token_table import TokenTable
 from rnn_edge.text import Tokenizer
 
-__all__ = ["SuggestOptions", "Suggester", "Suggestion", "keep_places"]
+__all__ = ["SuggestOptions", "Suggester", "Suggestion", "is_of_word", "keep_places"]
 
 _READ_AT_ONCE = 4  # paths; each costs a row of one step of the model
 _CHILDREN_AT_ONCE = 16  # of a path, that are looked at together
@@ -345,7 +345,7 @@ def _follow(said: bytes, place: _Place, joiners: str) -> str | _Opening | None:
         return text.split("\n")[0] or None
     in_word, words_left = place.in_word, place.words_left
     for index, character in enumerate(text):
-        if _is_of_word(character, joiners):
+        if is_of_word(character, joiners):
             in_word = True
             continue
         words_left -= in_word
@@ -356,7 +356,8 @@ def _follow(said: bytes, place: _Place, joiners: str) -> str | _Opening | None:
 
 
 @lru_cache(4096)
-def _is_of_word(character: str, joiners: str) -> bool:
+def is_of_word(character: str, joiners: str) -> bool:
+    """Tell whether a character belongs to words: a letter, a digit, a mark on one, or a joiner."""
     return character in joiners or unicodedata.category(character)[0] in "LMN"
 
 
@@ -368,19 +369,19 @@ def _last_word(text: str, joiners: str) -> str:
 
 def _while_of_word(characters: Iterator[str], joiners: str) -> Iterator[str]:
     for character in characters:
-        if not _is_of_word(character, joiners):
+        if not is_of_word(character, joiners):
             return
         yield character
 
 
 def _words(text: str, joiners: str) -> list[str]:
     """Return the words of a text; the last one is empty where it ends between words."""
-    return "".join(character if _is_of_word(character, joiners) else " " for character in text).split(" ")
+    return "".join(character if is_of_word(character, joiners) else " " for character in text).split(" ")
 
 
 def _trimmed(text: str, joiners: str) -> str:
     """Return a text up to the end of its last word."""
-    while text and not _is_of_word(text[-1], joiners):
+    while text and not is_of_word(text[-1], joiners):
         text = text[:-1]
     return text
 
