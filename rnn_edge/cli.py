@@ -239,6 +239,7 @@ def verify(checkpoint: Path, bundle: Path, atol: float) -> None:
     ("--diversity-penalty", float, 0.0, "For saying what an earlier group says."),
     ("--prefix", str, "", "Every completion begins with this."),
     ("--seed", int, 0, "The same seed draws the same texts."),
+    ("--batch-size", int, 1, "Texts that are completed together; the results are the same."),
     ("--provider", str, "cpu", "Where it must run."),
     ("--threads", int, 1, "Threads of one operator."),
 )
@@ -252,6 +253,7 @@ def verify(checkpoint: Path, bundle: Path, atol: float) -> None:
 def run(
     words: tuple[str, ...],
     source: BinaryIO | None,
+    batch_size: int,
     provider: str,
     threads: int,
     self_test: bool,
@@ -277,8 +279,12 @@ def run(
     if asks:
         _converse(model, options)
         return
-    for text in texts or _lines(source or sys.stdin.buffer):
-        _print_completions(text, model.complete(text, options), as_json=as_json)
+    with _progress_line() as show:
+        found = model.complete_many(texts or _lines(source or sys.stdin.buffer), options, batch_size=batch_size)
+        for number, (text, completions) in enumerate(found, start=1):
+            _print_completions(text, completions, as_json=as_json)
+            if not sys.stdout.isatty():
+                show(f"{number:,} texts", False)
 
 
 @main.command("eval")

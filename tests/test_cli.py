@@ -77,6 +77,22 @@ def test_options_of_decoding_reach_the_model(files):
     assert "only matters with several beams" in refused("run", "model.rnn", "a", "--beam-threshold", "0.5")
 
 
+def test_batches_print_what_single_texts_print(files):
+    text = "the c\nthe cat sat\n\nmat\n" * 5
+    Path("lines.txt").write_text(text)
+    for options in ((), ("--num-return", "3"), ("--temperature", "2", "--seed", "3")):
+        single = call("run", "model.rnn", "--json", *options, text=text).stdout
+        assert len(single.splitlines()) == 20
+        assert (
+            call("run", "model.rnn", "--json", *options, "--batch-size", "7", "--input", "lines.txt").stdout == single
+        )
+    assert "batch_size must be" in refused("run", "model.rnn", "--batch-size", "0", text=text)
+    bad = b"the c\nthe\n\xff\ncat\n"
+    told = call("run", "model.rnn", "--batch-size", "7", text=bad)
+    assert (len(told.stdout.splitlines()), told.exit_code) == (2, 1)
+    assert "line 3 is not valid UTF-8" in told.stderr
+
+
 def test_eval_counts_what_suggestions_save(files):
     Path("text.txt").write_text("the cat sat on the mat\nthe end\n")
     text = call("eval", "model.rnn", "text.txt").stdout

@@ -7,24 +7,28 @@ network behind the `StepModel` seam and a tokenizer; it keeps no state.
 from __future__ import annotations
 
 from codecs import getincrementaldecoder, utf_8_decode
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import chain
+from itertools import islice
+from typing import Any
 
 import numpy as np
 
+from rnn_edge.errors import RnnEdgeError
 from rnn_edge.runtimes.bad_words import BadWords
+from rnn_edge.runtimes.batching import Admit, Search, Walks, advance_walks, in_turn
 from rnn_edge.runtimes.covers import Cover, best_covers, follow, spell
 from rnn_edge.runtimes.decoding import (
+    BeamSearch,
     Position,
     Pruning,
     StepModel,
-    beam_search,
+    advance,
     greedily,
     join,
     randomly,
+    read,
     take,
     walk,
 )
@@ -37,6 +41,7 @@ from rnn_edge.text import Tokenizer
 __all__ = ["Completer", "Completion", "Prompt"]
 
 _COVERS_TO_DRAW_FROM = 64
+_ONE_AND_NO_MORE = 2  # a batch that one text does not fill, so that no other is asked for
 _BAD_WORDS_KEPT = 8  # lists of them whose tokens are remembered
 
 
@@ -83,18 +88,40 @@ class Completer:
         )
         self._bad_words = lru_cache(_BAD_WORDS_KEPT)(partial(BadWords, tokenizer.token_bytes))
 
-    def complete(
-        self, position: Position, prompts: Sequence[Prompt], options: GenerateOptions
-    ) -> list[list[Completion]]:
-        """Return completions of several texts, each best first.
+    def complete(self, position: Position, prompt: Prompt, options: GenerateOptions) -> list[Completion]:
+        """Return completions of one text, best first.
 
-        position  a row per text, after its settled tokens
+        position  one row, after its settled tokens
         """
-        if options.num_beams > 1:
-            found = self._search(position, prompts, options)
-        else:
-            found = self._walk_to_the_end(position, prompts, options)
-        return [_ranked(paths, options) for paths in found]
+        (search,) = self._run(lambda _: self._admit(position, [prompt], options), options, batch_size=_ONE_AND_NO_MORE)
+        return _ranked(search.best, options)
+
+    def complete_in_turn(
+        self, prompts: Iterator[tuple[Sequence[int], Prompt]], options: GenerateOptions, *, batch_size: int
+    ) -> Iterator[list[Completion]]:
+        """Yield completions of texts in their order, many texts at once; each is read when there is room for it.
+
+        prompts  tokens to read from the start, at least one, and what is to be completed after them; when they
+                 fail, those that came before are completed first
+        """
+        failures: list[RnnEdgeError] = []
+
+        def admit(most: int) -> tuple[list[Search], Position | None]:
+            taken: list[tuple[Sequence[int], Prompt]] = []
+            try:
+                for each in islice(prompts, most):
+                    taken.append(each)
+            except RnnEdgeError as error:
+                failures.append(error)
+            if not taken:
+                return [], None
+            position = read(self._model, [tokens for tokens, _ in taken])
+            return self._admit(position, [prompt for _, prompt in taken], options)
+
+        for search in self._run(admit, options, batch_size=batch_size):
+            yield _ranked(search.best, options)
+        if failures:
+            raise failures[0]
 
     def stream(self, position: Position, prompt: Prompt, options: GenerateOptions) -> Iterator[str]:
         """Yield the pieces of one completion; what may yet become a stop string is held back."""
@@ -103,65 +130,43 @@ class Completer:
         sent = 0  # bytes
         if options.forced_prefix:
             yield options.forced_prefix
-        for (path,) in self._walk(position, [prompt], options):
+        for path in self._walk(position, prompt, options):
             sure = len(path.said) - (0 if path.finish else _held_back(path.said, stops))
             if piece := decoder.decode(path.said[sent:sure]):
                 yield piece
             sent = sure
 
-    def _search(self, position: Position, prompts: Sequence[Prompt], options: GenerateOptions) -> list[list[Path]]:
-        """Search with beams that start from the best covers of each word."""
-        starts, position = self._starts(position, prompts, options, [()] * len(prompts))
-        rules = self._rules(options)
-        return beam_search(
-            self._model,
-            starts,
-            position,
-            rules,
-            num_beams=options.num_beams,
-            length_penalty=options.length_penalty,
-            pruning=Pruning(
-                early_stopping=options.early_stopping,
-                narrowing=options.narrowing,
-                threshold=options.beam_threshold,
-                num_groups=options.num_beam_groups,
-                diversity_penalty=options.diversity_penalty,
-            ),
-        )
-
-    def _walk_to_the_end(
+    def _admit(
         self, position: Position, prompts: Sequence[Prompt], options: GenerateOptions
-    ) -> list[list[Path]]:
-        """Walk until all paths have ended; return those of each text."""
-        (paths,) = deque(self._walk(position, prompts, options), maxlen=1)  # the last
-        each = options.num_return_sequences
-        return [list(paths[first : first + each]) for first in range(0, len(paths), each)]
-
-    def _walk(
-        self, position: Position, prompts: Sequence[Prompt], options: GenerateOptions
-    ) -> Iterator[tuple[Path, ...]]:
-        """Follow the most probable tokens from the best cover of each word, or draw cover and tokens."""
-        generators = [_generators(options) for _ in prompts]
-        starts, position = self._starts(position, prompts, options, generators)
+    ) -> tuple[list[Search], Position]:
+        """Return a search for each text, and the position of all their paths that have not ended."""
         rules = self._rules(options)
-        choose = greedily(rules)
-        if options.do_sample:
-            choose = randomly(rules, options, list(chain.from_iterable(generators)))
-        return walk(self._model, list(chain.from_iterable(starts)), position, choose, rules)
+        searches: list[Search] = []
+        positions = []
+        for row, prompt in enumerate(prompts):
+            generators = _generators(options)
+            paths, start = self._start(take(position, [row]), prompt, options, generators)
+            if options.num_beams > 1:
+                start = take(start, [*range(len(start.logits))] * options.num_beam_groups)
+                searches.append(_beams(paths, rules, options))
+            else:
+                searches.append(Walks(paths, generators))
+            positions.append(start)
+        return searches, join(positions)
 
-    def _starts(
-        self,
-        position: Position,
-        prompts: Sequence[Prompt],
-        options: GenerateOptions,
-        generators: Sequence[Sequence[np.random.Generator]],
-    ) -> tuple[list[list[Path]], Position]:
-        """Return each text's first paths, and the position of all that have not ended."""
-        starts = [
-            self._start(take(position, [row]), prompt, options, some)
-            for row, (prompt, some) in enumerate(zip(prompts, generators, strict=True))
-        ]
-        return [paths for paths, _ in starts], join([start for _, start in starts])
+    def _run(self, admit: Admit[Any], options: GenerateOptions, *, batch_size: int) -> Iterator[Search]:
+        """Yield the searches that are admitted when they are done."""
+        if options.num_beams > 1:
+            return in_turn(self._model, admit, advance, batch_size=batch_size)
+        go_on = partial(advance_walks, rules=self._rules(options), options=options)
+        return in_turn(self._model, admit, go_on, batch_size=batch_size)
+
+    def _walk(self, position: Position, prompt: Prompt, options: GenerateOptions) -> Iterator[Path]:
+        """Yield the one path of a text as it starts, and after each step."""
+        generators, rules = _generators(options), self._rules(options)
+        starts, position = self._start(position, prompt, options, generators)
+        choose = randomly(rules, options, generators) if options.do_sample else greedily(rules)
+        return (path for (path,) in walk(self._model, starts, position, choose, rules))
 
     def _start(
         self,
@@ -210,6 +215,19 @@ def _generators(options: GenerateOptions) -> list[np.random.Generator]:
     """Return one generator per sample of a text, the same for every text."""
     samples = range(options.num_return_sequences if options.do_sample else 0)
     return [np.random.default_rng((options.seed, sample)) for sample in samples]
+
+
+def _beams(starts: Sequence[Path], rules: Rules, options: GenerateOptions) -> BeamSearch:
+    pruning = Pruning(
+        early_stopping=options.early_stopping,
+        narrowing=options.narrowing,
+        threshold=options.beam_threshold,
+        num_groups=options.num_beam_groups,
+        diversity_penalty=options.diversity_penalty,
+    )
+    return BeamSearch(
+        starts, rules, num_beams=options.num_beams, length_penalty=options.length_penalty, pruning=pruning
+    )
 
 
 def _ranked(paths: Sequence[Path], options: GenerateOptions) -> list[Completion]:

@@ -8,6 +8,7 @@ read once, and the pending last word, which is completed anew each time.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,7 @@ from rnn_edge.text import Tokenizer
 __all__ = ["Completion", "LanguageModel", "Score", "Session"]
 
 _DEFAULTS = GenerateOptions()
+_LARGEST_BATCH = 10_000  # texts
 _USUAL_SUGGESTIONS = SuggestOptions()
 
 
@@ -77,15 +79,30 @@ class LanguageModel:
 
         There are `num_return_sequences`, or fewer where no more exist.
         """
-        prompts = [self._split(text + options.forced_prefix) for text in _as_texts(prompt)]
-        at_once = max(1, ROWS_AT_ONCE // max(options.num_beams, options.num_return_sequences))
-        completions: list[list[Completion]] = []
-        for first in range(0, len(prompts), at_once):
-            tokens, pending = zip(*prompts[first : first + at_once], strict=True)
-            position = read(self._model, tokens)
-            starts = [self._prompt(*each, options) for each in zip(pending, tokens, strict=True)]
-            completions += self._completer.complete(position, starts, options)
+        texts = _as_texts(prompt)
+        batch_size = max(1, ROWS_AT_ONCE // max(options.num_beams, options.num_return_sequences))
+        completions = [found for _, found in self.complete_many(texts, options, batch_size=batch_size)]
         return completions[0] if isinstance(prompt, str) else completions
+
+    def complete_many(
+        self, prompts: Iterable[str], options: GenerateOptions = _DEFAULTS, *, batch_size: int = 16
+    ) -> Iterator[tuple[str, list[Completion]]]:
+        """Yield each text with its completions, in order; as many texts as may be, in memory that does not grow.
+
+        batch_size  texts that are completed together; one that has finished makes room for the next at once
+        """
+        if type(batch_size) is not int or not 0 < batch_size <= _LARGEST_BATCH:
+            raise OptionsError(f"batch_size must be a whole number from 1 to {_LARGEST_BATCH}, got {batch_size!r}")
+        texts: deque[str] = deque()  # that were read and not yielded yet
+
+        def starts() -> Iterator[tuple[list[int], Prompt]]:
+            for text in prompts:
+                tokens, pending = self._split(_check_text(text) + options.forced_prefix)
+                texts.append(text)
+                yield tokens, self._prompt(pending, tokens, options)
+
+        for completions in self._completer.complete_in_turn(starts(), options, batch_size=batch_size):
+            yield texts.popleft(), completions
 
     def stream(self, prompt: str, options: GenerateOptions = _DEFAULTS) -> Iterator[str]:
         """Return the pieces of one completion as they come; together they are its text."""
@@ -180,7 +197,7 @@ class LanguageModel:
 
     def _complete_typed(self, typed: Typed, options: GenerateOptions) -> list[Completion]:
         position, prompt = self._stand(typed, options)
-        return self._completer.complete(position, [prompt], options)[0]
+        return self._completer.complete(position, prompt, options)
 
     def _stream_typed(self, typed: Typed, options: GenerateOptions) -> Iterator[str]:
         _check_streamable(options)
