@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -524,11 +524,12 @@ def _print_completions(text: str, completions: list[Completion], *, as_json: boo
 
 
 def _converse(model: LanguageModel, options: GenerateOptions) -> None:
-    """Ask for a line, print suggestions, until the end of input or Ctrl-C."""
-    click.echo("Type the beginning of a line and press Enter; Ctrl-D ends.", err=True)
+    """Ask for a line, print completions, until the end of input or Ctrl-C."""
+    ask, accepts = _line_reader(model)
+    click.echo(f"Type the beginning of a line{accepts} and press Enter; Ctrl-D ends.", err=True)
     while True:
         try:
-            text = input("> ")
+            text = ask()
         except (EOFError, KeyboardInterrupt):
             click.echo()
             return
@@ -536,6 +537,16 @@ def _converse(model: LanguageModel, options: GenerateOptions) -> None:
             _print_completions(text, model.complete(text, options), as_json=False)
         except TextError as error:
             click.echo(f"Error: {error}", err=True)
+
+
+def _line_reader(model: LanguageModel) -> tuple[Callable[[], str], str]:
+    """Return what asks for a line, and what it can do besides: suggest, where prompt_toolkit is installed."""
+    if sys.stdout.isatty():
+        with suppress(ImportError):
+            from rnn_edge.interactive import line_reader
+
+            return line_reader(model), ", with Tab to accept what is suggested,"
+    return lambda: input("> "), ""
 
 
 def _bundle_facts(path: Path) -> dict[str, Any]:

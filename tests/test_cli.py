@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -218,3 +219,26 @@ def test_a_terminal_is_asked(files):
     assert process.returncode == 0
     assert "Ctrl-D ends" in err
     assert out.count("the c") == 3
+
+
+def test_on_a_whole_terminal_tab_accepts_suggestions(files):
+    pytest.importorskip("prompt_toolkit")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "rnn_edge", "run", "model.rnn"]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, text=True)
+    os.close(theirs)
+    _read_until(ours, b">")
+    os.write(ours, b"the ca\t\r")
+    _read_until(ours, b"?2004lthe ca")  # what is printed once the line is left
+    os.write(ours, b"\x04")
+    assert process.wait(timeout=60) == 0
+    os.close(ours)
+    assert "Tab to accept" in process.stderr.read()
+    process.stderr.close()
+
+
+def _read_until(terminal: int, awaited: bytes) -> None:
+    shown = b""
+    while awaited not in shown:
+        assert select.select([terminal], [], [], 60)[0], shown
+        shown += os.read(terminal, 4096)

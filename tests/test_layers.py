@@ -47,6 +47,7 @@ ALLOWED = {
     "bundle": {"errors", "files", "spec", "text"},
     "modules": {"errors", "files", "spec", "text"},
     "runtimes": {"errors", "spec", "text", "bundle"},
+    "interactive": {"errors", "runtimes"},
     "training": {"errors", "files", "lazy", "spec", "text", "modules"},
     "exporters": {"errors", "files", "spec", "text", "bundle", "modules", "runtimes"},
 }
