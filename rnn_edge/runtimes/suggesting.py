@@ -99,13 +99,13 @@ class _Opening:
 class _Outcomes:
     """What each token comes to.
 
-    closing   ids of the tokens that end the suggestion, by what they still add to it
-    openings  by token, those that do not; in the order of `ids`
+    together  ids of tokens that end the suggestion in the same way, at least two, by what they still add to it
+    single    what each of `ids` comes to by itself: an end, or an opening
     """
 
-    closing: tuple[tuple[str, Ids], ...]
+    together: tuple[tuple[str, Ids], ...]
     ids: Ids
-    openings: tuple[_Opening, ...]
+    single: tuple[str | _Opening, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,22 +180,23 @@ class Suggester:
     def _work_out(self, place: _Place, partial: bytes, left: bytes, joiners: str) -> _Outcomes:
         """Return what every token comes to at a place, behind a part of a character or over what was typed."""
         token_bytes = self._table.token_bytes
-        closing: dict[str, list[int]] = {}
-        openings: dict[int, _Opening] = {}
+        ends: dict[str, list[int]] = {}
+        single: dict[int, str | _Opening] = {}
         for token in self._table.starting_with(left).tolist():
             outcome = _follow(partial + token_bytes[token][len(left) :], place, joiners)
             if isinstance(outcome, str):
-                closing.setdefault(outcome, []).append(token)
+                ends.setdefault(outcome, []).append(token)
             elif outcome is not None:
-                openings[token] = outcome
+                single[token] = outcome
         for token in self._table.within(left):
-            openings[token] = _Opening("", b"", left[len(token_bytes[token]) :], place)
+            single[token] = _Opening("", b"", left[len(token_bytes[token]) :], place)
         if not left and not partial:
-            closing.setdefault("", []).extend(self._others)
+            ends.setdefault("", []).extend(self._others)
+        single |= {tokens[0]: text for text, tokens in ends.items() if len(tokens) == 1}
         return _Outcomes(
-            tuple((text, np.array(tokens, dtype=np.int64)) for text, tokens in closing.items() if tokens),
-            np.array(list(openings), dtype=np.int64),
-            tuple(openings.values()),
+            tuple((text, np.array(tokens, dtype=np.int64)) for text, tokens in ends.items() if len(tokens) > 1),
+            np.array(list(single), dtype=np.int64),
+            tuple(single.values()),
         )
 
 
@@ -254,12 +255,16 @@ class _Search:
     ) -> None:
         """Queue what may follow a path, whose log-prob is `before`; log_probs float64 (vocab,)."""
         outcomes = self._outcomes(place, partial, left, self._options.joiners)
-        for ending, tokens in outcomes.closing:
-            if self._fits(text + ending, ended=True):
-                self._push(before + _log_sum(log_probs[tokens]), _trimmed(text + ending, self._options.joiners))
+        for ending, tokens in outcomes.together:
+            self._end(text + ending, before + _log_sum(log_probs[tokens]))
         if len(outcomes.ids):
-            of_openings = before + log_probs[outcomes.ids]
-            self._look_at(_Siblings(of_openings, np.arange(len(of_openings)), outcomes, text, state))
+            of_singles = before + log_probs[outcomes.ids]
+            self._look_at(_Siblings(of_singles, np.arange(len(of_singles)), outcomes, text, state))
+
+    def _end(self, text: str, log_prob: float) -> None:
+        """Queue a suggestion."""
+        if self._fits(text, ended=True):
+            self._push(log_prob, _trimmed(text, self._options.joiners))
 
     def _look_at(self, siblings: _Siblings) -> None:
         """Queue the best few children, and the rest of them behind."""
@@ -269,14 +274,13 @@ class _Search:
             rest = indices[_CHILDREN_AT_ONCE:]
             self._push(float(log_probs[rest].max()), replace(siblings, indices=rest))
         for child in indices[:_CHILDREN_AT_ONCE].tolist():
-            opening = siblings.outcomes.openings[child]
-            text = siblings.text + opening.text
-            if self._fits(text, ended=False):
-                log_prob, token = float(log_probs[child]), int(siblings.outcomes.ids[child])
-                self._push(
-                    log_prob,
-                    _Node(log_prob, text, opening.partial, opening.left, opening.place, token, siblings.state),
-                )
+            outcome, log_prob = siblings.outcomes.single[child], float(log_probs[child])
+            if isinstance(outcome, str):
+                self._end(siblings.text + outcome, log_prob)
+            elif self._fits(text := siblings.text + outcome.text, ended=False):
+                token = int(siblings.outcomes.ids[child])
+                node = _Node(log_prob, text, outcome.partial, outcome.left, outcome.place, token, siblings.state)
+                self._push(log_prob, node)
 
     def _next_nodes(self) -> Iterator[_Node]:
         """Take the open paths at the head of the queue, as many as are read at once."""
