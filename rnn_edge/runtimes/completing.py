@@ -78,14 +78,10 @@ class Completion:
 class Completer:
     """Completes texts that were read up to their pending last word. Immutable."""
 
-    def __init__(self, model: StepModel, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: StepModel, tokenizer: Tokenizer, table: TokenTable) -> None:
         self._model = model
         self._tokenizer = tokenizer
-        self._table = TokenTable(
-            tokenizer.token_bytes,
-            left_out={tokenizer.end_id, tokenizer.unknown_id},
-            joinable=tokenizer.kind != "words",
-        )
+        self._table = table
         self._bad_words = lru_cache(_BAD_WORDS_KEPT)(partial(BadWords, tokenizer.token_bytes))
 
     def complete(self, position: Position, prompt: Prompt, options: GenerateOptions) -> list[Completion]:

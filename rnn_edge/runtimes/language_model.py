@@ -22,6 +22,7 @@ from rnn_edge.runtimes.lexicon import Lexicon
 from rnn_edge.runtimes.options import GenerateOptions
 from rnn_edge.runtimes.session import Session, Typed, load_session
 from rnn_edge.runtimes.suggesting import Suggester, Suggestion, SuggestOptions
+from rnn_edge.runtimes.token_table import TokenTable
 from rnn_edge.text import Tokenizer
 
 __all__ = ["Completion", "LanguageModel", "Score", "Session"]
@@ -51,8 +52,9 @@ class LanguageModel:
         """
         self._model = model
         self._tokenizer = tokenizer
-        self._completer = Completer(model, tokenizer)
-        self._suggester = Suggester(model, tokenizer)
+        table = TokenTable.of(tokenizer)
+        self._completer = Completer(model, tokenizer, table)
+        self._suggester = Suggester(model, tokenizer, table)
         self.fingerprint = fingerprint
         self.has_end = tokenizer.end_id is not None  # so that it can start from an empty text
         self.vocab_size = tokenizer.vocab_size
@@ -124,7 +126,8 @@ class LanguageModel:
         user_words  suggest these too
         """
         typed = self._type(self._nothing, _check_text(text))
-        return self._suggest_typed(typed, options, options.num_suggestions, lexicon, user_words)
+        found = self._suggest_typed(typed, options, lexicon, user_words)
+        return list(islice(found, options.num_suggestions))
 
     @overload
     def score(self, text: str) -> Score: ...  # type: ignore[overload-overlap]
@@ -205,13 +208,12 @@ class LanguageModel:
         return self._completer.stream(position, prompt, options)
 
     def _suggest_typed(
-        self, typed: Typed, options: SuggestOptions, most: int, lexicon: Lexicon | None, user_words: Lexicon | None
-    ) -> list[Suggestion]:
+        self, typed: Typed, options: SuggestOptions, lexicon: Lexicon | None, user_words: Lexicon | None
+    ) -> Iterator[Suggestion]:
         position, prompt = self._stand(typed, _DEFAULTS)
-        found = self._suggester.suggest(
+        return self._suggester.suggest(
             position, typed.text, prompt.pending, options, lexicon=lexicon, user_words=user_words
         )
-        return list(islice(found, most))
 
     def _score_tokens(self, texts: Sequence[str]) -> list[list[float]]:
         """Return the log-probs of each text's tokens."""

@@ -19,7 +19,7 @@ from rnn_edge.runtimes.completing import Completion
 from rnn_edge.runtimes.decoding import Position
 from rnn_edge.runtimes.lexicon import Lexicon
 from rnn_edge.runtimes.options import GenerateOptions
-from rnn_edge.runtimes.suggesting import Suggestion, SuggestOptions, keep_places
+from rnn_edge.runtimes.suggesting import Suggestion, SuggestOptions, enough, keep_places
 
 if TYPE_CHECKING:
     from rnn_edge.runtimes.language_model import LanguageModel
@@ -123,9 +123,8 @@ class Session:
         What was suggested last keeps its place while it fits what is typed, unless another is better by
         `options.margin`.
         """
-        most = 2 * options.num_suggestions if self._shown else options.num_suggestions
-        found = self._model._suggest_typed(self._typed, options, most, lexicon, user_words)
-        suggestions = keep_places(self._shown, self.text, found, options)
+        found = self._model._suggest_typed(self._typed, options, lexicon, user_words)
+        suggestions = keep_places(self._shown, self.text, enough(found, self._shown, self.text, options), options)
         self._shown = tuple(self.text + each.text for each in suggestions)
         return suggestions
 

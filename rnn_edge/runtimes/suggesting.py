@@ -27,7 +27,7 @@ from rnn_edge.runtimes.scores import log_softmax
 from rnn_edge.runtimes.token_table import TokenTable
 from rnn_edge.text import Tokenizer
 
-__all__ = ["SuggestOptions", "Suggester", "Suggestion", "is_of_word", "keep_places"]
+__all__ = ["SuggestOptions", "Suggester", "Suggestion", "enough", "is_of_word", "keep_places"]
 
 _READ_AT_ONCE = 4  # paths; each costs a row of one step of the model
 _CHILDREN_AT_ONCE = 16  # of a path, that are looked at together
@@ -143,11 +143,11 @@ _Entry: TypeAlias = "tuple[float, int, str | _Node | _Siblings]"
 class Suggester:
     """Finishes words. Immutable but for its memory of what tokens come to."""
 
-    def __init__(self, model: StepModel, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: StepModel, tokenizer: Tokenizer, table: TokenTable) -> None:
         self._model = model
+        self._table = table
         # What these say is not known; but they begin something new.
         self._others = [token for token in (tokenizer.end_id, tokenizer.unknown_id) if token is not None]
-        self._table = TokenTable(tokenizer.token_bytes, left_out=self._others, joinable=tokenizer.kind != "words")
         self._outcomes = lru_cache(_OUTCOMES_KEPT)(self._work_out)
 
     def suggest(
@@ -310,6 +310,20 @@ class _Search:
     def _push(self, log_prob: float, entry: str | _Node | _Siblings) -> None:
         if log_prob > -math.inf:
             heappush(self._queue, (-log_prob, next(self._numbers), entry))
+
+
+def enough(found: Iterator[Suggestion], shown: Sequence[str], typed: str, options: SuggestOptions) -> list[Suggestion]:
+    """Return as many suggestions as `keep_places` needs: the best, and what is shown and close to them."""
+    awaited = {text for text in shown if text.startswith(typed) and text != typed}
+    taken: list[Suggestion] = []
+    for each in found:
+        taken.append(each)
+        awaited.discard(typed + each.text)
+        if len(taken) >= options.num_suggestions:
+            worst = taken[options.num_suggestions - 1].log_prob
+            if not awaited or each.log_prob < worst - options.margin:
+                break
+    return taken
 
 
 def keep_places(

@@ -1,4 +1,4 @@
-"""Which tokens say what, found by their bytes. Knows numpy alone."""
+"""Which tokens say what, found by their bytes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from rnn_edge.runtimes.arrays import Ids
+from rnn_edge.text import Tokenizer
 
 __all__ = ["TokenTable"]
 
@@ -28,6 +29,15 @@ class TokenTable:
         for said, token in spoken if joinable else ():
             self._by_bytes.setdefault(said, []).append(token)
         self._longest = max(map(len, self._by_bytes), default=0)
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> TokenTable:
+        """Return the tokens that a text can be made of."""
+        return cls(
+            tokenizer.token_bytes,
+            left_out={tokenizer.end_id, tokenizer.unknown_id},
+            joinable=tokenizer.kind != "words",
+        )
 
     def starting_with(self, typed: bytes) -> Ids:
         """Return the tokens that say what was typed, and perhaps more; in order of ids."""

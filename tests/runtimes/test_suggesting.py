@@ -18,7 +18,8 @@ from rnn_edge.errors import OptionsError, TextError
 from rnn_edge.runtimes.decoding import read
 from rnn_edge.runtimes.language_model import LanguageModel
 from rnn_edge.runtimes.lexicon import Lexicon
-from rnn_edge.runtimes.suggesting import Suggester, Suggestion, SuggestOptions, keep_places
+from rnn_edge.runtimes.suggesting import Suggester, Suggestion, SuggestOptions, enough, keep_places
+from rnn_edge.runtimes.token_table import TokenTable
 from rnn_edge.text import Tokenizer
 
 LEAST = -6.0  # log-prob down to which all paths are enumerated
@@ -113,7 +114,9 @@ def test_suggestions_are_those_of_brute_force(seeds):
         num_words = 1 + seed % 3
         options = SuggestOptions(num_words=num_words, max_reads=10**6)
         model = RememberingModel(scores)
-        found = Suggester(model, tokenizer).suggest(read(model, [[0]]), text, pending, options)
+        found = Suggester(model, tokenizer, TokenTable.of(tokenizer)).suggest(
+            read(model, [[0]]), text, pending, options
+        )
         found = list(takewhile(lambda each: each.log_prob > LEAST, found))
         expected = by_brute_force(tokenizer, scores, text, pending, num_words)
         assert expected == about({each.text: each.log_prob for each in found}), seed
@@ -238,6 +241,15 @@ def test_places_are_kept_and_order_is_wrong_by_no_more_than_the_margin(shown, fo
         assert all(each.log_prob <= placed[first].log_prob + margin for each in placed[first:])
     left_out = set(found) - set(placed)
     assert all(other.log_prob <= each.log_prob + margin + 1e-9 for other in left_out for each in placed)
+
+
+@given(shown_texts, suggestions, st.floats(0, 3))
+def test_no_more_suggestions_are_looked_for_than_places_need(shown, found, margin):
+    options = SuggestOptions(margin=margin)
+    few = enough(iter(found), shown, "a", options)
+    assert few == found[: len(few)]
+    assert keep_places(shown, "a", few, options) == keep_places(shown, "a", found, options)
+    assert shown or len(few) <= 3
 
 
 @given(suggestions, st.floats(0, 3))
