@@ -41,7 +41,6 @@ from rnn_edge.text import Tokenizer
 __all__ = ["Completer", "Completion", "Prompt"]
 
 _COVERS_TO_DRAW_FROM = 64
-_ONE_AND_NO_MORE = 2  # a batch that one text does not fill, so that no other is asked for
 _BAD_WORDS_KEPT = 8  # lists of them whose tokens are remembered
 
 
@@ -78,19 +77,22 @@ class Completion:
 class Completer:
     """Completes texts that were read up to their pending last word. Immutable."""
 
-    def __init__(self, model: StepModel, tokenizer: Tokenizer, table: TokenTable) -> None:
+    def __init__(self, model: StepModel, tokenizer: Tokenizer) -> None:
+        self.table = TokenTable.of(tokenizer)
         self._model = model
         self._tokenizer = tokenizer
-        self._table = table
         self._bad_words = lru_cache(_BAD_WORDS_KEPT)(partial(BadWords, tokenizer.token_bytes))
 
-    def complete(self, position: Position, prompt: Prompt, options: GenerateOptions) -> list[Completion]:
-        """Return completions of one text, best first.
+    def complete(
+        self, position: Position, prompts: Sequence[Prompt], options: GenerateOptions
+    ) -> list[list[Completion]]:
+        """Return completions of several texts, each best first.
 
-        position  one row, after its settled tokens
+        position  a row per text, after its settled tokens
         """
-        (search,) = self._run(lambda _: self._admit(position, [prompt], options), options, batch_size=_ONE_AND_NO_MORE)
-        return _ranked(search.best, options)
+        room_for_more = len(prompts) + 1  # so that it is seen at once that none come
+        searches = self._run(lambda _: self._admit(position, prompts, options), options, batch_size=room_for_more)
+        return [_ranked(search.best, options) for search in searches]
 
     def complete_in_turn(
         self, prompts: Iterator[tuple[Sequence[int], Prompt]], options: GenerateOptions, *, batch_size: int
@@ -191,7 +193,7 @@ class Completer:
         if rules.bad_words is not None:
             before = rules.bad_words.tail(prompt.before) + typed
             allowed = partial(_is_clean, rules.bad_words, before)
-        covers = best_covers(self._model, position, typed, self._table, limit=limit, allowed=allowed)
+        covers = best_covers(self._model, position, typed, self.table, limit=limit, allowed=allowed)
         return covers or [spell(self._model, position, self._tokenizer.encode(prompt.pending))]
 
     def _rules(self, options: GenerateOptions) -> Rules:

@@ -22,7 +22,6 @@ from rnn_edge.runtimes.lexicon import Lexicon
 from rnn_edge.runtimes.options import GenerateOptions
 from rnn_edge.runtimes.session import Session, Typed, load_session
 from rnn_edge.runtimes.suggesting import Suggester, Suggestion, SuggestOptions
-from rnn_edge.runtimes.token_table import TokenTable
 from rnn_edge.text import Tokenizer
 
 __all__ = ["Completion", "LanguageModel", "Score", "Session"]
@@ -52,9 +51,8 @@ class LanguageModel:
         """
         self._model = model
         self._tokenizer = tokenizer
-        table = TokenTable.of(tokenizer)
-        self._completer = Completer(model, tokenizer, table)
-        self._suggester = Suggester(model, tokenizer, table)
+        self._completer = Completer(model, tokenizer)
+        self._suggester = Suggester(model, tokenizer, self._completer.table)
         self.fingerprint = fingerprint
         self.has_end = tokenizer.end_id is not None  # so that it can start from an empty text
         self.vocab_size = tokenizer.vocab_size
@@ -200,7 +198,7 @@ class LanguageModel:
 
     def _complete_typed(self, typed: Typed, options: GenerateOptions) -> list[Completion]:
         position, prompt = self._stand(typed, options)
-        return self._completer.complete(position, prompt, options)
+        return self._completer.complete(position, [prompt], options)[0]
 
     def _stream_typed(self, typed: Typed, options: GenerateOptions) -> Iterator[str]:
         _check_streamable(options)
