@@ -43,31 +43,26 @@ Advance: TypeAlias = Callable[[Sequence[_Search], Floats], list[int]]
 
 
 class Walks:
-    """Paths of one prompt that go on each by itself, along the most probable tokens or by chance."""
+    """Paths of one prompt that go on each by itself, along the most probable tokens or by chance.
+
+    best        all of them
+    live        those that go on
+    generators  of those that go on, where they go by chance
+    """
 
     def __init__(self, starts: Sequence[Path], generators: Sequence[np.random.Generator] = ()) -> None:
-        self._paths = list(starts)
         self._generators = generators
-
-    @property
-    def live(self) -> list[Path]:
-        """Return the paths that go on."""
-        return [path for path in self._paths if path.finish is None]
-
-    @property
-    def generators(self) -> list[np.random.Generator]:
-        """Return the generators of the paths that go on."""
-        pairs = zip(self._paths, self._generators, strict=True)
-        return [generator for path, generator in pairs if path.finish is None]
-
-    @property
-    def best(self) -> list[Path]:
-        """Return all paths."""
-        return self._paths
+        self._put(list(starts))
 
     def replace_live(self, longer: Iterator[Path]) -> None:
         """Put what the paths that go on have become in their places."""
-        self._paths = [path if path.finish else next(longer) for path in self._paths]
+        self._put([path if path.finish else next(longer) for path in self.best])
+
+    def _put(self, paths: list[Path]) -> None:
+        self.best = paths
+        self.live = [path for path in paths if path.finish is None]
+        pairs = zip(paths, self._generators, strict=False)  # of no generators, none
+        self.generators = [generator for path, generator in pairs if path.finish is None]
 
 
 def advance_walks(walks: Sequence[Walks], logits: Floats, rules: Rules, options: GenerateOptions) -> list[int]:
