@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import get_args
 
 from rnn_edge.bundle import Precision
-from rnn_edge.exporters.graphs import step_graph
+from rnn_edge.exporters.graphs import build
 from rnn_edge.exporters.weights import Plan
 from rnn_edge.modules import LanguageModel
-from rnn_edge.spec import ModelSpec
+from rnn_edge.spec import LanguageModelSpec
 
-SPEC = ModelSpec(
+SPEC = LanguageModelSpec(
     vocab_size=10_000, embedding_size=96, hidden_size=670, proj_size=96, tied=True, cell="lstm", coupled_gates=True
 )
 
@@ -23,7 +23,7 @@ def main() -> None:
     model = LanguageModel(SPEC).eval()
     print(f"{sum(each.numel() for each in model.parameters()):,} parameters")
     for precision in get_args(Precision):
-        content = step_graph(model, Plan(precision)).proto.SerializeToString()
+        content = build(model, Plan(precision)).protos["step"].SerializeToString()
         print(f"{precision}: {len(content):,} bytes")
 
 

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from rnn_edge.bundle import Precision
-from rnn_edge.exporters.graphs import describe_graph, step_graph
+from rnn_edge.exporters.graphs import build, describe_graph
 from rnn_edge.exporters.weights import Plan
 from rnn_edge.modules import LanguageModel
 from rnn_edge.runtimes import StepGraph
-from rnn_edge.spec import ModelSpec
+from rnn_edge.spec import LanguageModelSpec
 
 ROUNDS, STEPS, WARM_UP = 7, 200, 50
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "int4")
@@ -41,7 +41,7 @@ def main() -> None:
     print(f"µs a step, median of {ROUNDS} rounds and their spread; × is how many times faster than PyTorch\n")
     print("| cell | PyTorch eager | " + " | ".join(PRECISIONS) + " |\n| --- |" + " --- |" * (1 + len(PRECISIONS)))
     for cell in ("elman", "gru", "lstm"):
-        spec = ModelSpec(
+        spec = LanguageModelSpec(
             vocab_size=arguments.vocab_size,
             embedding_size=arguments.embedding_size,
             hidden_size=arguments.hidden_size,
@@ -68,8 +68,8 @@ def _torch_steps(model: LanguageModel, batch: int) -> Callable[[int], None]:
 
 
 def _bundle_steps(model: LanguageModel, plan: Plan, batch: int) -> Callable[[int], None]:
-    proto = step_graph(model, plan).proto
-    graph = StepGraph(proto.SerializeToString(), describe_graph(proto, "model.onnx").inputs[1:])
+    proto = build(model, plan).protos["step"]
+    graph = StepGraph(proto.SerializeToString(), describe_graph("step", proto).inputs[1:])
 
     def run(steps: int) -> None:
         state = graph.start(batch)

@@ -16,24 +16,28 @@ from typing import Any, Literal, TypeAlias
 from rnn_edge.errors import BundleError, RnnEdgeError
 from rnn_edge.files import replace_directory
 from rnn_edge.spec import ModelSpec
-from rnn_edge.text import Tokenizer
+from rnn_edge.text import Tokenizer, check_sizes
 
 Precision: TypeAlias = Literal["fp32", "fp16", "int8", "int4"]
 
 __all__ = [
+    "CHARACTER_TOKENIZER",
     "FORMAT",
     "GOLDEN",
     "GRAPH",
     "MANIFEST",
+    "TARGET_TOKENIZER",
     "TOKENIZER",
     "Bundle",
     "Graph",
     "Manifest",
     "Port",
+    "check_destination",
 ]
 
 FORMAT = 1
 MANIFEST, TOKENIZER, GOLDEN, GRAPH = "manifest.json", "tokenizer.json", "golden.json", "model.onnx"
+TARGET_TOKENIZER, CHARACTER_TOKENIZER = "target_tokenizer.json", "character_tokenizer.json"
 
 _MOST_MANIFEST_BYTES = 16 * 2**20
 _MOST_FILE_BYTES = 2 * 2**30
@@ -136,8 +140,10 @@ class Bundle:
 
     path: Path
     manifest: Manifest
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer  # of what it reads; of what it writes, where it reads vectors
     files: Mapping[str, bytes]
+    target_tokenizer: Tokenizer | None = None  # of what a translator writes
+    character_tokenizer: Tokenizer | None = None  # of the letters of a tagger's words
 
     @property
     def fingerprint(self) -> str:
@@ -155,17 +161,18 @@ class Bundle:
             for name in (TOKENIZER, GOLDEN, *(graph.file for graph in manifest.graphs.values())):
                 _require(name in files, f"its manifest does not list {name}")
             tokenizer = Tokenizer.from_json(files[TOKENIZER].decode())
-            _require(
-                tokenizer.vocab_size == manifest.spec.vocab_size,
-                f"its tokenizer has {tokenizer.vocab_size} tokens and its network {manifest.spec.vocab_size}",
+            target, characters = (
+                Tokenizer.from_json(files[name].decode()) if name in files else None
+                for name in (TARGET_TOKENIZER, CHARACTER_TOKENIZER)
             )
+            check_sizes(manifest.spec.vocab_sizes, tokenizer, target, characters)
         except RnnEdgeError as error:
             raise BundleError(f"bundle {path} cannot be used: {error}") from error
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BundleError(
                 f"bundle {path} cannot be used: its {MANIFEST} is not complete ({error!r}): export it again"
             ) from error
-        return cls(path, manifest, tokenizer, files)
+        return cls(path, manifest, tokenizer, files, target, characters)
 
     @staticmethod
     def write(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Path:

@@ -22,20 +22,22 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar, get_args
 import click
 
 from rnn_edge.bundle import Precision
-from rnn_edge.errors import RnnEdgeError, TextError
-from rnn_edge.spec import Cell, ModelSpec, Nonlinearity, Squash
-from rnn_edge.training.options import Schedule, TrainOptions
+from rnn_edge.errors import OptionsError, RnnEdgeError, TextError
+from rnn_edge.spec import AttentionKind, Cell, Nonlinearity, Pooling, Squash, TagDecoder
+from rnn_edge.text import TokenizerKind
+from rnn_edge.training.options import Schedule, TrainOptions, TrainTask
 from rnn_edge.training.report import Finished, Progress, describe_finish, describe_progress, finish_to_dict
 
 if TYPE_CHECKING:
     from rnn_edge.exporters import Parity, Quality
-    from rnn_edge.runtimes import Completion, GenerateOptions, LanguageModel
+    from rnn_edge.runtimes import GenerateOptions, Model
     from rnn_edge.runtimes.evaluating import Evaluation
 
 __all__ = ["main"]
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 _DEFAULTS = TrainOptions()
+_LINES_AT_ONCE = 256
 
 
 class FriendlyGroup(click.Group):
@@ -68,18 +70,33 @@ def _options(*rows: tuple[str, Any, object, str]) -> Callable[[_Command], _Comma
 
 
 _network_options = _options(
-    ("--tokenizer", click.Choice(["characters", "words", "bpe"]), "bpe", "What a token is."),
-    ("--vocab-size", click.IntRange(1, 2**24), 2000, "Most tokens in the vocabulary."),
+    ("--tokenizer", click.Choice(get_args(TokenizerKind)), None, "What a token is."),
+    ("--vocab-size", click.IntRange(1, 2**24), None, "Most tokens in the vocabulary."),
     ("--cell", click.Choice(get_args(Cell)), "lstm", "The recurrence."),
     ("--nonlinearity", click.Choice(get_args(Nonlinearity)), "tanh", "Of an elman cell, or a gru's new state."),
     ("--coupled-gates/--own-gates", None, False, "Of an lstm: forget 1 - input, or by a gate of its own."),
     ("--squash", click.Choice(get_args(Squash)), "output", "Where an lstm's last tanh sits."),
     ("--reset-after/--reset-before", None, True, "A gru's matrix product."),
-    ("--embedding-size", int, 128, "Width of a token's vector."),
-    ("--hidden-size", int, 320, "Width of a layer."),
+    ("--embedding-size", int, None, "Width of a token's vector."),
+    ("--hidden-size", int, None, "Width of a layer."),
     ("--num-layers", int, 1, "Layers on top of one another."),
     ("--proj-size", int, 0, "Width that an lstm projects its output to; 0 for none."),
-    ("--dropout", float, 0.2, "Share of values left out at random while training."),
+    ("--dropout", float, None, "Share of values left out at random while training."),
+    ("--bidirectional/--forward", None, None, "translate, classify, tag: read in both directions."),
+    ("--lines/--files", None, None, "language-model: each line, or each file, is a text of its own."),
+    ("--tied/--untied", None, None, "language-model, translate: the embedding is the output matrix too."),
+    ("--target-tokenizer", click.Choice(get_args(TokenizerKind)), None, "translate: of what it writes."),
+    ("--target-vocab-size", click.IntRange(1, 2**24), None, "translate: most tokens it writes."),
+    ("--attention", click.Choice(get_args(AttentionKind)), None, "translate: how the decoder looks at the source."),
+    ("--input-feeding/--no-input-feeding", None, None, "translate: read the last attentional vector too."),
+    ("--pyramidal/--flat", None, None, "translate: each layer of the encoder halves the time axis."),
+    ("--pooling", click.Choice(get_args(Pooling)), None, "classify: what becomes of all states."),
+    ("--head-size", int, None, "classify: width of a hidden layer before the labels."),
+    ("--decoder", click.Choice(get_args(TagDecoder)), None, "tag: how labels depend on one another."),
+    ("--letters/--no-letters", None, None, "tag: read each word's letters too."),
+    ("--character-embedding-size", int, None, "tag: width of a letter's vector."),
+    ("--character-hidden-size", int, None, "tag: width of the layer that reads letters, in each direction."),
+    ("--label-column", click.IntRange(2), None, "tag: where labels stand. [default: the last column]"),
 )
 
 _training_options = _options(
@@ -90,6 +107,8 @@ _training_options = _options(
     ("--learning-rate", float, _DEFAULTS.learning_rate, "The highest; it rises first, then falls to zero."),
     ("--weight-decay", float, _DEFAULTS.weight_decay, "Pull of AdamW towards small weights."),
     ("--clip-norm", float, _DEFAULTS.clip_norm, "Longest gradient."),
+    ("--label-smoothing", float, _DEFAULTS.label_smoothing, "translate, classify: certainty spread over all answers."),
+    ("--word-dropout", float, _DEFAULTS.word_dropout, "classify, tag: words read as unknown, at random."),
     ("--warmup", float, _DEFAULTS.warmup, "Share of the run in which the learning rate rises."),
     ("--schedule", click.Choice(get_args(Schedule)), _DEFAULTS.schedule, "Of the learning rate."),
     ("--eval-interval", int, _DEFAULTS.eval_interval, "Steps between looks at the held-out text, and saves."),
@@ -102,47 +121,47 @@ _training_options = _options(
 @main.command()
 @click.argument("corpus", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The model.pt to write.")
+@_options(("--task", click.Choice(get_args(TrainTask)), "language-model", "What is learnt."))
 @click.option(
     "--held-out",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Judge by this file; may be given again. [default: the last 5 % of the corpus]",
+    help="Judge by this file; may be given again. [default: 5 % of the corpus]",
 )
-@click.option("--lines", is_flag=True, help="Take each line for a text of its own, not each file.")
 @_network_options
-@click.option("--tied/--untied", default=True, show_default=True, help="Use the embedding as output matrix too.")
 @_training_options
 @click.option("--resume", is_flag=True, help="Go on with the run that was interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def train(
     corpus: tuple[Path, ...],
     output: Path,
+    task: TrainTask,
     held_out: tuple[Path, ...],
-    lines: bool,
     resume: bool,
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Train a language model on CORPUS, files of UTF-8 text, and keep the best in model.pt.
+    """Train a network on CORPUS, files of UTF-8 text, and keep the best in model.pt.
 
-    Ctrl-C stops and saves; the same command with --resume goes on. Progress goes to standard error.
+    A language model learns from any text; translate from one file with a tab between source and target, or from two
+    aligned files; classify from lines of label, tab and text; tag from CoNLL columns. What is not said is chosen by
+    task: docs/training.md lists it. Ctrl-C stops and saves; the same command with --resume goes on. Progress goes to
+    standard error.
 
     \b
     Examples:
       rnn-edge train corpus.txt -o model.pt
       rnn-edge train messages.txt --lines --tokenizer words --cell gru --max-minutes 10 -o model.pt
+      rnn-edge train --task translate train.de train.en --held-out val.de --held-out val.en -o translator.pt
     """
     _with_torch("rnn_edge.training.loop")
     from rnn_edge import training
-    from rnn_edge.text import Tokenizer
 
     options = TrainOptions(**_pick(choices, TrainOptions))
-    spec = ModelSpec(**_pick(choices, ModelSpec))
+    chosen = {name: value for name, value in choices.items() if value is not None and not hasattr(options, name)}
     training.check_output(output, corpus=[*corpus, *held_out])
-    texts = training.read_corpus(corpus, held_out=held_out, lines=lines)
-    tokenizer = Tokenizer.train(choices["tokenizer"], texts.train, vocab_size=spec.vocab_size)
-    spec = dataclasses.replace(spec, vocab_size=tokenizer.vocab_size)  # a small text fills less
-    finished = _follow(training.train(spec, tokenizer, texts, output, options=options, resume=resume))
+    lesson = training.make_lesson(task, corpus, held_out=held_out, choices=chosen, options=options)
+    finished = _follow(training.train(lesson, output, options=options, resume=resume))
     click.echo(json.dumps(finish_to_dict(finished)) if as_json else describe_finish(finished))
 
 
@@ -172,17 +191,19 @@ _atol_option = click.option(
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The bundle. [default: CHECKPOINT with .rnn]")
 @_options(
     ("--precision", click.Choice([*get_args(Precision), "auto"]), "fp32", "Of the matrices; auto: least that passes."),
-    ("--eval", click.File("r", encoding="utf-8"), None, "Judge rounding by this text. [default: held out in training]"),
+    ("--eval", click.File("r", encoding="utf-8"), None, "Judge a language model by this text. [default: held out]"),
     ("--max-loss", share, "1%", "Most that rounding may raise the perplexity."),
     ("--max-size", size, None, "Largest bundle, like 1.5MB."),
     ("--opset", int, 17, "ONNX opset of the graph, 17 to 26."),
 )
 @_atol_option
+@click.option("--embed", is_flag=True, help="Of a classifier, export only what gives a text's vector.")
 @click.option("--keep-float", multiple=True, metavar="NAME", help="Do not round this matrix; may be given again.")
 def export(checkpoint: Path, output: Path | None, **choices: Any) -> None:
     """Turn CHECKPOINT into a bundle, after proving that it says what PyTorch says.
 
-    A rounded bundle must also predict held-out text as well as the exact one, but for --max-loss, or it is not written.
+    A rounded bundle must also predict held-out examples as well as the exact one, but for --max-loss, or it is not
+    written.
 
     \b
     Examples:
@@ -199,6 +220,8 @@ def export(checkpoint: Path, output: Path | None, **choices: Any) -> None:
     _print_parity(exported.parity)
     if exported.quality:
         _print_quality(exported.quality)
+    elif any(each.precision != "fp32" for each in exported.tensors):
+        click.echo("rounding: not judged, because no example says what is right; compare its answers yourself")
     click.echo(f"{exported.path}: {exported.bytes / 1e6:.2f} MB")
     click.echo(f"next: rnn-edge run {exported.path}")
 
@@ -221,25 +244,25 @@ def verify(checkpoint: Path, bundle: Path, atol: float) -> None:
 @click.argument("words", metavar="[BUNDLE] [TEXT]...", nargs=-1)
 @click.option("--input", "source", type=click.File("rb"), help="Read texts from a file, one a line.")
 @_options(
-    ("--max-new-tokens", int, None, "Longest completion, in tokens. [default: 20; 4 for several --num-return]"),
+    ("--max-new-tokens", int, None, "Most tokens. [default: 20; 4 for several --num-return; 200 to translate]"),
     ("--beam-size", click.IntRange(1), None, "Hypotheses kept. [default: 1; 16 for several --num-return]"),
-    ("--num-return", click.IntRange(1), None, "Completions of each text, best first. [default: 1; 3 at a prompt]"),
-    ("--sample/--no-sample", None, None, "Draw tokens by chance; implied by the next three."),
+    ("--num-return", click.IntRange(1), None, "Texts for each, best first. [default: 1; 3 completions at a prompt]"),
+    ("--sample/--no-sample", None, None, "Draw tokens by chance; implied by the next four."),
     ("--temperature", float, None, "Below 1 sharpens the distribution, above 1 flattens it."),
     ("--top-k", int, None, "Draw among the k most probable tokens."),
     ("--top-p", float, None, "Draw among the tokens that make up this probability."),
     ("--min-p", float, None, "Draw among tokens this many times as probable as the best."),
     ("--repetition-penalty", float, 1.0, "Above 1 makes tokens that came before less likely."),
     ("--no-repeat-ngram-size", int, 0, "Let no run of so many tokens come twice."),
-    ("--length-penalty", float, 0.0, "Beams are ranked by log-probability / length**penalty."),
+    ("--length-penalty", float, 0.0, "Beams are ranked by log-probability / length**penalty; translations by 1."),
     ("--early-stopping", click.Choice(["true", "false", "never"]), "never", "Once as many as beams have ended."),
     ("--narrowing/--full-width", None, False, "Whether what ends gives up its place in the beam."),
     ("--beam-threshold", float, 0.0, "Drop what is less than so many times as probable as the best."),
     ("--beam-groups", int, 1, "Beams that search apart, for different completions."),
     ("--diversity-penalty", float, 0.0, "For saying what an earlier group says."),
-    ("--prefix", str, "", "Every completion begins with this."),
+    ("--prefix", str, "", "Every text begins with this."),
     ("--seed", int, 0, "The same seed draws the same texts."),
-    ("--batch-size", int, 1, "Texts that are completed together; the results are the same."),
+    ("--batch-size", int, 16, "Texts that a language model completes together; the results are the same."),
     ("--provider", str, "cpu", "Where it must run."),
     ("--threads", int, 1, "Threads of one operator."),
 )
@@ -253,38 +276,44 @@ def verify(checkpoint: Path, bundle: Path, atol: float) -> None:
 def run(
     words: tuple[str, ...],
     source: BinaryIO | None,
-    batch_size: int,
     provider: str,
     threads: int,
     self_test: bool,
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Complete texts with BUNDLE, or with the built-in model for Python code.
+    """Do with texts what BUNDLE is for; without BUNDLE, complete Python code with the built-in model.
 
-    Texts come from the arguments, from --input, or from standard input, one a line; on a terminal, it asks.
+    Texts come from the arguments, from --input, or from standard input, one a line; on a terminal, it asks. Out come
+    completions, translations, the best label, word/TAG word/TAG, or a vector; what describes vectors reads a JSON list
+    of numbers a line. --json tells more.
 
     \b
     Examples:
       rnn-edge run
       rnn-edge run model.rnn "Once upon a" --num-return 3
+      rnn-edge run de-en.rnn --input test.de --beam-size 5 > test.en
       printf 'for i in ra\\n' | rnn-edge run --json
     """
-    from rnn_edge.runtimes import load
+    from rnn_edge.answers import answer
+    from rnn_edge.runtimes import LanguageModel, load
 
     path, texts = _bundle_and_texts(words)
     asks = not texts and source is None and sys.stdin.isatty()
-    options = _generate_options(**choices, usual_return=3 if asks else 1)
     model = load(path, provider=provider, threads=threads, self_test=self_test)
+    options = _generate_options(**choices, usual_return=3 if asks and isinstance(model, LanguageModel) else 1)
+    options = _suited(options, model, _given(choices))
     if asks:
         _converse(model, options)
         return
+    done = 0
     with _progress_line() as show:
-        found = model.complete_many(texts or _lines(source or sys.stdin.buffer), options, batch_size=batch_size)
-        for number, (text, completions) in enumerate(found, start=1):
-            _print_completions(text, completions, as_json=as_json)
-            if not sys.stdout.isatty():
-                show(f"{number:,} texts", False)
+        for some in [texts] if texts else _batches(source or sys.stdin.buffer):
+            for lines in answer(model, some, options, as_json=as_json, batch_size=choices["batch_size"]):
+                click.echo("\n".join(lines))
+                done += 1
+                if not sys.stdout.isatty():
+                    show(f"{done:,} texts", False)
 
 
 @main.command("eval")
@@ -314,7 +343,7 @@ def evaluate(
     Example:
       rnn-edge eval model.rnn held-out.txt
     """
-    from rnn_edge.runtimes import SuggestOptions, evaluating, load
+    from rnn_edge.runtimes import LanguageModel, SuggestOptions, evaluating, load
 
     bundle, files = _bundle_and_texts(paths)
     if len(files) != 1:
@@ -326,6 +355,8 @@ def evaluate(
         raise TextError(f"cannot read {files[0]}: {error.strerror}") from error
     texts = text.split("\n") if lines else [text]
     model = load(bundle, provider=provider, threads=threads)
+    if not isinstance(model, LanguageModel):
+        raise OptionsError(f"eval types with a language model, and {bundle} is a {type(model).__name__.lower()}")
     options = SuggestOptions(num_suggestions=num_suggestions)
     with _progress_line() as show:
         for found in evaluating.evaluate(model, texts, max_words=max_words, options=options):
@@ -379,17 +410,20 @@ def _follow(events: Generator[Progress | Finished, None, None]) -> Finished:
 def _progress_line() -> Iterator[Callable[[str, bool], None]]:
     """Yield what shows a line: on a terminal in the place of the last one, elsewhere only if it is worth keeping."""
     width = shutil.get_terminal_size().columns - 1
+    begun = False
 
     def show(line: str, keep: bool) -> None:
+        nonlocal begun
         if sys.stderr.isatty():
             click.echo(f"\r{line[:width]:<{width}}", nl=False, err=True)
+            begun = True
         elif keep:
             click.echo(line, err=True)
 
     try:
         yield show
     finally:
-        if sys.stderr.isatty():
+        if begun:
             click.echo(err=True)
 
 
@@ -433,10 +467,12 @@ def _print_parity(parity: Parity) -> None:
 def _print_quality(quality: Quality) -> None:
     click.echo(
         f"rounding: perplexity {quality.perplexity_before:.2f} to {quality.perplexity_after:.2f} ({quality.loss:+.2%}) "
-        f"over {quality.tokens:,} tokens; same first choice {quality.top1_agreement:.1%}, "
-        f"KL divergence {quality.kl_divergence:.1e} nats; "
-        f"same texts {quality.same_greedy_texts:.0%} greedy, {quality.same_beam_texts:.0%} by beam"
+        f"over {quality.tokens:,} {'tokens' if quality.same_greedy_texts is not None else 'labels'}; "
+        f"right {quality.accuracy_before:.1%} to {quality.accuracy_after:.1%}; "
+        f"same first choice {quality.top1_agreement:.1%}, KL divergence {quality.kl_divergence:.1e} nats"
     )
+    if quality.same_greedy_texts is not None and quality.same_beam_texts is not None:
+        click.echo(f"same texts {quality.same_greedy_texts:.0%} greedy, {quality.same_beam_texts:.0%} by beam")
 
 
 def _read_text(file: TextIO) -> str:
@@ -495,38 +531,78 @@ def _beams(beam_size: int | None, num_return: int, *, do_sample: bool) -> int:
     return beam_size if do_sample else max(beam_size, num_return)
 
 
-def _lines(source: BinaryIO) -> Iterator[str]:
-    """Yield the lines of a UTF-8 stream without their ends."""
-    for number, line in enumerate(source, start=1):
-        try:
-            yield line.rstrip(b"\r\n").decode()
-        except UnicodeDecodeError as error:
-            raise TextError(
-                f"line {number} is not valid UTF-8 (byte 0x{error.object[error.start]:02x} at position "
-                f"{error.start + 1}): convert the input to UTF-8"
-            ) from error
+def _given(choices: dict[str, Any]) -> dict[str, str]:
+    """Return which of some options were on the command line: their names in Python and as flags."""
+    context = click.get_current_context()
+    return {
+        parameter.name: parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in choices
+        and context.get_parameter_source(parameter.name) is click.core.ParameterSource.COMMANDLINE
+    }
 
 
-def _print_completions(text: str, completions: list[Completion], *, as_json: bool) -> None:
-    if not as_json:
-        for completion in completions:
-            click.echo(text + completion.text)
-        return
-    found = [
-        {
-            "text": each.text,
-            "log_prob": round(each.log_prob, 4),
-            "finish_reason": each.finish_reason,
-        }
-        for each in completions
-    ]
-    click.echo(json.dumps({"prompt": text, "completions": found}, ensure_ascii=False))
+def _suited(options: GenerateOptions, model: Model, given: dict[str, str]) -> GenerateOptions:
+    """Return the options with a translator's defaults; refuse those that were given to what does not write."""
+    from rnn_edge.runtimes import Describer, LanguageModel, Translator
+
+    if isinstance(model, LanguageModel):
+        return options
+    if isinstance(model, Translator | Describer):
+        if "batch_size" in given:
+            raise OptionsError(
+                "--batch-size is for language models; translators and describers choose it: leave it out"
+            )
+        usual: dict[str, Any] = {"max_new_tokens": None, "length_penalty": 1.0}
+        return dataclasses.replace(options, **{name: usual[name] for name in usual.keys() - given.keys()})
+    if given:
+        raise OptionsError(
+            f"{', '.join(given.values())} can only be used with networks that write, to complete, translate or "
+            f"describe, and this is a {type(model).__name__.lower()}: leave out what it does not have"
+        )
+    return options
 
 
-def _converse(model: LanguageModel, options: GenerateOptions) -> None:
-    """Ask for a line, print completions, until the end of input or Ctrl-C."""
+def _batches(source: BinaryIO) -> Iterator[list[str]]:
+    """Yield the lines of a UTF-8 stream without their ends, as many at a time as have come, within bounds."""
+    number = 0
+    for lines in _lines(source):
+        texts: list[str] = []
+        for line in lines:
+            number += 1
+            try:
+                texts.append(line.rstrip(b"\r").decode())
+            except UnicodeDecodeError as error:
+                if texts:
+                    yield texts
+                raise TextError(
+                    f"line {number} is not valid UTF-8 (byte 0x{error.object[error.start]:02x} at position "
+                    f"{error.start + 1}): convert the input to UTF-8"
+                ) from error
+        yield texts
+
+
+def _lines(source: BinaryIO) -> Iterator[list[bytes]]:
+    """Yield lines, a few hundred at a time at most; never wait for another line while there is one."""
+    begun: list[bytes] = []  # parts of a line that has not ended
+    while part := source.read1(2**16):  # type: ignore[attr-defined]  # of every buffered stream
+        *ended, rest = part.split(b"\n")
+        if ended:
+            ended[0] = b"".join([*begun, ended[0]])
+            begun = []
+        begun.append(rest)
+        for first in range(0, len(ended), _LINES_AT_ONCE):
+            yield ended[first : first + _LINES_AT_ONCE]
+    if last := b"".join(begun):
+        yield [last]
+
+
+def _converse(model: Model, options: GenerateOptions) -> None:
+    """Ask for a text, print what the model says of it, until the end of input or Ctrl-C."""
+    from rnn_edge.answers import answer, invite
+
     ask, accepts = _line_reader(model)
-    click.echo(f"Type the beginning of a line{accepts} and press Enter; Ctrl-D ends.", err=True)
+    click.echo(invite(model, accepts), err=True)
     while True:
         try:
             text = ask()
@@ -534,14 +610,17 @@ def _converse(model: LanguageModel, options: GenerateOptions) -> None:
             click.echo()
             return
         try:
-            _print_completions(text, model.complete(text, options), as_json=False)
+            for lines in answer(model, [text], options, as_json=False):
+                click.echo("\n".join(lines))
         except TextError as error:
             click.echo(f"Error: {error}", err=True)
 
 
-def _line_reader(model: LanguageModel) -> tuple[Callable[[], str], str]:
+def _line_reader(model: Model) -> tuple[Callable[[], str], str]:
     """Return what asks for a line, and what it can do besides: suggest, where prompt_toolkit is installed."""
-    if sys.stdout.isatty():
+    from rnn_edge.runtimes import LanguageModel
+
+    if isinstance(model, LanguageModel) and sys.stdout.isatty():
         with suppress(ImportError):
             from rnn_edge.interactive import line_reader
 

@@ -3,7 +3,7 @@
     RnnEdgeError
     ├── SpecError         a network's description does not hold together
     ├── TextError         a text or a vocabulary cannot be used
-    ├── CheckpointError   a model.pt cannot be read or written
+    ├── CheckpointError   a model.pt cannot be read or written, or weights do not fit
     ├── TrainingError     training cannot start or go on
     ├── ExportError       a network cannot be exported, or its graph disagrees with PyTorch
     ├── BundleError       a bundle cannot be read or written
@@ -41,7 +41,7 @@ class TextError(RnnEdgeError, ValueError):
 
 
 class CheckpointError(RnnEdgeError):
-    """A model.pt cannot be read or written."""
+    """A model.pt cannot be read or written, or weights from elsewhere do not fit."""
 
 
 class TrainingError(RnnEdgeError):

@@ -1,4 +1,4 @@
-"""Text to token ids and back: characters, words or byte-level BPE, all in one tokenizer.json.
+"""Text to token ids and back: characters, words, byte-level BPE or white space, all in one tokenizer.json.
 
 This is a thin layer over Hugging Face `tokenizers`. It adds what that library leaves open: every token's exact bytes,
 so that text can be streamed without ever printing half a character; a refusal instead of silently dropped characters;
@@ -17,12 +17,16 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from rnn_edge.errors import TextError
 
-__all__ = ["END", "UNKNOWN", "TextStream", "Tokenizer", "TokenizerKind"]
+__all__ = ["END", "START", "UNKNOWN", "TextStream", "Tokenizer", "TokenizerKind", "check_sizes"]
 
-TokenizerKind = Literal["characters", "words", "bpe"]
+TokenizerKind = Literal["characters", "words", "bpe", "whitespace"]
 
-END = "</s>"  # ends a text, and stands before the first token of the next one
-UNKNOWN = "<unk>"  # a word outside the vocabulary; words only
+END = "</s>"  # ends a text, and stands before the first token of the next one, unless START does
+START = "<s>"  # only in vocabularies of other projects
+PAD = "<pad>"  # likewise; never read or written
+UNKNOWN = "<unk>"  # a word outside the vocabulary
+
+_SILENT = (END, START, PAD)
 
 # A word, number or run of signs with the blank before it, or a run of white space. As in GPT-2 (Radford et al. 2019),
 # less its English contractions: without them, typing on can only ever change the last piece.
@@ -38,7 +42,10 @@ class Tokenizer:
         self.kind: TokenizerKind = kind
         self.vocab_size: int = backend.get_vocab_size()
         self.end_id: int | None = backend.token_to_id(END)
-        self.unknown_id: int | None = backend.token_to_id(UNKNOWN) if kind == "words" else None
+        self.start_id: int | None = backend.token_to_id(START) if kind != "bpe" else None
+        if self.start_id is None:
+            self.start_id = self.end_id
+        self.unknown_id: int | None = backend.token_to_id(UNKNOWN) if kind != "bpe" else None
         self.token_bytes: tuple[bytes, ...] = tuple(_bytes_of_tokens(backend, kind))
         self._covers_everything = self.unknown_id is not None or set(range(256)) <= {
             token[0] for token in self.token_bytes if len(token) == 1
@@ -51,24 +58,34 @@ class Tokenizer:
         characters  every character seen, and 256 bytes that spell all others; `vocab_size` drops the rarest
         words       the most frequent words, with the blank before them; all others become `<unk>`
         bpe         byte-level pairs (Sennrich et al. 2016); spells everything
+        whitespace  the most frequent stretches between white space, which itself is not kept; others become `<unk>`
         """
         if kind not in get_args(TokenizerKind):
             raise TextError(f"tokenizer must be one of {', '.join(get_args(TokenizerKind))}, got {kind!r}")
         size = vocab_size if vocab_size is not None else {"characters": 1000}.get(kind, 4000)
-        smallest = {"characters": 258, "words": 3, "bpe": 257}[kind]
+        smallest = {"characters": 258, "words": 3, "bpe": 257, "whitespace": 3}[kind]
         if size < smallest:
             raise TextError(f"a vocabulary of {kind} needs at least {smallest} tokens, got {size}")
         checked = (_check_unicode(text) for text in texts)
         if kind == "characters":
             return cls._train_characters(checked, size)
-        return cls._train_words(checked, size) if kind == "words" else cls._train_bpe(checked, size)
+        return cls._train_bpe(checked, size) if kind == "bpe" else cls._train_words(checked, size, kind)
 
     @classmethod
     def characters(cls, vocabulary: Sequence[str]) -> Tokenizer:
-        """Take over another model's characters, in its order, with no end token and no bytes."""
-        if len(set(vocabulary)) != len(vocabulary) or any(len(token) != 1 for token in vocabulary):
+        """Take over another model's characters, in its order; `</s>`, `<s>`, `<unk>` and `<pad>` have their meaning."""
+        single = [token for token in vocabulary if token not in (*_SILENT, UNKNOWN)]
+        if len(set(vocabulary)) != len(vocabulary) or any(len(token) != 1 for token in single):
             raise TextError("a vocabulary of characters needs single characters, each once")
         return cls(_character_backend(list(vocabulary), byte_fallback=False), "characters")
+
+    @classmethod
+    def whitespace(cls, vocabulary: Sequence[str]) -> Tokenizer:
+        """Take over another model's words, in its order; `</s>`, `<s>`, `<unk>` and `<pad>` have their meaning."""
+        if len(set(vocabulary)) != len(vocabulary) or any(len(token.split()) != 1 for token in vocabulary):
+            raise TextError("a vocabulary of words needs words without white space, each once")
+        ids = {token: index for index, token in enumerate(vocabulary)}
+        return cls(_word_backend("whitespace", ids), "whitespace")
 
     @classmethod
     def _train_characters(cls, texts: Iterable[str], size: int) -> Tokenizer:
@@ -83,16 +100,14 @@ class Tokenizer:
         return cls(_character_backend(tokens, byte_fallback=True), "characters")
 
     @classmethod
-    def _train_words(cls, texts: Iterable[str], size: int) -> Tokenizer:
-        backend = tokenizers.Tokenizer(models.WordLevel({}, unk_token=UNKNOWN))
-        backend.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECE), "isolated")
-        backend.decoder = decoders.Fuse()
+    def _train_words(cls, texts: Iterable[str], size: int, kind: TokenizerKind) -> Tokenizer:
+        backend = _word_backend(kind, {})
         backend.train_from_iterator(
             texts,
             trainers.WordLevelTrainer(vocab_size=size, special_tokens=[END, UNKNOWN], show_progress=False),
         )
         _require(backend.get_vocab_size() > 2, "no text to learn a vocabulary from")
-        return cls(backend, "words")
+        return cls(backend, kind)
 
     @classmethod
     def _train_bpe(cls, texts: Iterable[str], size: int) -> Tokenizer:
@@ -136,7 +151,9 @@ class Tokenizer:
         """Return the token ids of a text; nothing is added at either end."""
         ids: list[int] = self._backend.encode(_check_unicode(text), add_special_tokens=False).ids
         self._check_known(ids, text)
-        return ids
+        if self.kind != "whitespace" or self.unknown_id is None:
+            return ids
+        return [token if self.token_bytes[token] else self.unknown_id for token in ids]  # a "</s>" that was typed
 
     def _check_known(self, ids: list[int], text: str) -> None:
         """Refuse a text with characters that have no token: `tokenizers` drops them silently."""
@@ -150,7 +167,8 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of token ids; the end token is empty, and broken UTF-8 becomes U+FFFD."""
-        return b"".join(self.token_bytes[token] for token in ids).decode("utf-8", "replace")
+        text = b"".join(self.token_bytes[token] for token in ids).decode("utf-8", "replace")
+        return text.removeprefix(" ") if self.kind == "whitespace" else text
 
     def encode_typing(self, text: str) -> tuple[list[int], str]:
         """Return the tokens of a text that is still being typed, and its pending last word or run of blanks.
@@ -186,45 +204,61 @@ class TextStream:
         return self._decoder.decode(b"", final=True)
 
 
+def _word_backend(kind: TokenizerKind, vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
+    """One token a word: with the blank before it, or whatever stands between white space."""
+    known = not vocabulary or UNKNOWN in vocabulary
+    backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, **({"unk_token": UNKNOWN} if known else {})))
+    if kind == "whitespace":
+        backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        return backend
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECE), "isolated")
+    backend.decoder = decoders.Fuse()
+    return backend
+
+
 def _character_backend(tokens: list[str], *, byte_fallback: bool) -> tokenizers.Tokenizer:
     """One token a character: a BPE without merges, which is what knows how to fall back to bytes."""
     vocabulary = {token: index for index, token in enumerate(tokens)}
-    backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=byte_fallback))
+    unknown = {"unk_token": UNKNOWN} if UNKNOWN in vocabulary else {}
+    backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=byte_fallback, **unknown))
     backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    if END in vocabulary:
-        backend.add_special_tokens([END])
+    if special := [token for token in (*_SILENT, UNKNOWN) if token in vocabulary]:
+        backend.add_special_tokens(special)
     return backend
 
 
 def _kind_of(description: dict[str, object]) -> TokenizerKind:
-    """Tell from a tokenizer.json which of our three kinds it is."""
-    model, decoder = description["model"], description["decoder"]
+    """Tell from a tokenizer.json which of our four kinds it is."""
+    model, decoder = description["model"], description["decoder"] or {"type": "no"}
     assert isinstance(model, dict)
     assert isinstance(decoder, dict)
     kinds: dict[tuple[object, object], TokenizerKind] = {
         ("BPE", "Sequence"): "characters",
         ("WordLevel", "Fuse"): "words",
         ("BPE", "ByteLevel"): "bpe",
+        ("WordLevel", "no"): "whitespace",
     }
     found = model["type"], decoder["type"]
     if found not in kinds:
         raise TextError(
-            f"rnn-edge reads tokenizers of characters, words and byte-level BPE; "
+            f"rnn-edge reads tokenizers of characters, words, white space and byte-level BPE; "
             f"this one has a {found[0]} model with a {found[1]} decoder"
         )
     return kinds[found]
 
 
 def _bytes_of_tokens(backend: tokenizers.Tokenizer, kind: TokenizerKind) -> Iterator[bytes]:
-    """Yield what each token stands for, in order of ids; the end token stands for nothing."""
+    """Yield what each token stands for, in order of ids; those that end, start or fill a text stand for nothing."""
     to_byte = _byte_alphabet() if kind == "bpe" else {}
     spelled = {_byte_token(value): bytes([value]) for value in range(256)} if kind == "characters" else {}
     for index in range(backend.get_vocab_size()):
         token = backend.id_to_token(index)
         if token is None:
             raise TextError(f"the vocabulary has no token {index}: ids must run from 0 without gaps")
-        if token == END:
+        if token == END or (kind != "bpe" and token in _SILENT):
             yield b""
+        elif kind == "whitespace":
+            yield b" " + token.encode()
         elif kind == "bpe":
             yield bytes(to_byte[character] for character in token)
         else:
@@ -251,6 +285,17 @@ def _check_unicode(text: str) -> str:
             "read it as UTF-8, or replace what cannot be read"
         ) from error
     return text
+
+
+def check_sizes(
+    wanted: tuple[int, int, int], tokenizer: Tokenizer | None, target: Tokenizer | None, characters: Tokenizer | None
+) -> None:
+    """Refuse vocabularies whose sizes are not those of a network; see `ModelSpec.vocab_sizes`."""
+    names = ("tokenizer", "target tokenizer", "character tokenizer")
+    for name, size, found in zip(names, wanted, (tokenizer, target, characters), strict=True):
+        found_size = 0 if found is None else found.vocab_size
+        if found_size != size:
+            raise TextError(f"its {name} has {found_size} tokens and its network {size}: they do not belong together")
 
 
 def _require(condition: bool, problem: str) -> None:

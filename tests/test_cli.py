@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from helpers import tiny_bundle, tiny_checkpoint
+from helpers import export_network, some_checkpoint, tiny_bundle, tiny_checkpoint
+from runtimes.fakes import RowReader
 
 from rnn_edge.cli import main
+from rnn_edge.runtimes import Classifier, Translator
+from rnn_edge.text import Tokenizer
 
 COMMANDS = ("train", "export", "verify", "run", "eval", "info")
 
@@ -82,7 +88,7 @@ def test_batches_print_what_single_texts_print(files):
     text = "the c\nthe cat sat\n\nmat\n" * 5
     Path("lines.txt").write_text(text)
     for options in ((), ("--num-return", "3"), ("--temperature", "2", "--seed", "3")):
-        single = call("run", "model.rnn", "--json", *options, text=text).stdout
+        single = call("run", "model.rnn", "--json", *options, "--batch-size", "1", text=text).stdout
         assert len(single.splitlines()) == 20
         assert (
             call("run", "model.rnn", "--json", *options, "--batch-size", "7", "--input", "lines.txt").stdout == single
@@ -103,6 +109,8 @@ def test_eval_counts_what_suggestions_save(files):
     assert call("eval", "model.rnn").exit_code == 2
     assert "No such file" in refused("eval", "model.rnn", "nowhere.txt")
     assert call("eval", "text.txt").exit_code == 0  # by the built-in model
+    export_network(Path("translate.rnn"), "translate")
+    assert "language model, and translate.rnn is a translator" in refused("eval", "translate.rnn", "text.txt")
 
 
 def test_a_wrong_option_is_a_usage_error():
@@ -120,6 +128,24 @@ def test_export_prints_parity_and_the_bundle(files):
     assert "out.rnn: " in result.stdout
     assert call("export", "model.pt").exit_code == 0  # over the bundle that is there
     assert call("verify", "model.pt", "out.rnn").exit_code == 0
+
+
+@pytest.mark.parametrize(("task", "printed"), [
+    ("translate", ["encoder padded", "token by token", "same texts"]),
+    ("tag", ["texts padded", "log-probs", "over 212 labels; right "]),
+    ("embed", ["texts padded", "rounding: not judged"]),
+])  # fmt: skip
+def test_every_task_is_exported_verified_and_described(task, printed):
+    from rnn_edge.modules import save_checkpoint
+
+    save_checkpoint(some_checkpoint(task), Path("model.pt"))
+    result = call("export", "model.pt", "--precision", "int8", "--max-loss", "900%")
+    assert result.exit_code == 0, result.output
+    assert all(words in result.stdout for words in printed), result.stdout
+    assert call("verify", "model.pt", "model.rnn").exit_code == 0
+    facts = json.loads(call("info", "model.rnn", "--json").stdout)
+    assert facts["spec"]["task"] == task
+    assert call("info", "model.rnn").exit_code == 0
 
 
 def test_export_that_fails_parity_leaves_nothing(files):
@@ -188,6 +214,69 @@ def test_invalid_utf8_names_the_line_and_keeps_what_came_before(files):
     assert "line 2 is not valid UTF-8 (byte 0xff at position 2)" in result.stderr
 
 
+def test_lines_are_read_as_they_come_and_a_bounded_number_at_a_time(files, monkeypatch):
+    """A line may come in parts, end anyhow, or not at all; what is answered together is what came together."""
+
+    class Pipe(io.BytesIO):
+        def read1(self, size=-1):
+            return parts.pop(0) if parts else b""
+
+    together = []
+    monkeypatch.setattr("rnn_edge.answers.answer", lambda _, texts, *rest, **more: together.append(texts) or [])
+    parts = [b"on", b"e\r\ntwo\nthr", b"ee", b"\n", b"\n", b"x\n" * 300, b"last"]
+    monkeypatch.setattr("rnn_edge.cli.sys.stdin", io.TextIOWrapper(Pipe()))
+    main(["run", "model.rnn"], standalone_mode=False)
+    assert together == [["one", "two"], ["three"], [""], ["x"] * 256, ["x"] * 44, ["last"]]
+
+
+@pytest.mark.parametrize(("task", "text", "pattern", "names"), [
+    ("translate", "the cat", r"[\w ]+", {"source", "translations"}),
+    ("describe", "[1, 2, 3, 4, 5]", ".+", {"descriptions"}),
+    ("classify", "the cat", "O|B-X|I-X", {"text", "labels"}),
+    ("embed", "the cat", r"\[[-\d., e]+\]", {"text", "vector"}),
+    ("tag", "the cat", "the/(O|B-X|I-X) cat/(O|B-X|I-X)", {"words", "labels", "log_prob"}),
+])  # fmt: skip
+def test_run_does_what_a_bundle_is_for(task, text, pattern, names):
+    export_network(Path("model.rnn"), task)
+    alone = call("run", "model.rnn", text)
+    assert alone.exit_code == 0, alone.output
+    assert re.fullmatch(pattern, alone.stdout.rstrip("\n"))
+    assert call("run", "model.rnn", text=f"{text}\n{text}\n").stdout == 2 * alone.stdout
+    assert set(json.loads(call("run", "model.rnn", text, "--json").stdout)) == names
+    assert call("info", "model.rnn").stdout.count(f"task: {task}") == 1
+    assert "--batch-size" in refused("run", "model.rnn", text, "--batch-size", "2")
+    if "translations" in names or "descriptions" in names:
+        assert call("run", "model.rnn", text, "--prefix", "d").stdout.startswith("d")
+
+
+def test_options_of_writing_are_refused_where_nothing_is_written(monkeypatch):
+    model = Classifier(RowReader(lambda row: np.float32([len(row), 2])), Tokenizer.characters("ab"), ["long", "short"])
+    monkeypatch.setattr("rnn_edge.runtimes.load", lambda *_, **__: model)
+    assert call("run", "model.rnn", "abab", "a").stdout == "long\nshort\n"
+    message = refused("run", "model.rnn", "abab", "--beam-size", "1", "--stop", "x", "--no-sample", "--prefix", "")
+    assert "--beam-size, --sample, --prefix, --stop can only be used with networks that write" in message
+    assert "this is a classifier" in message
+    assert call("run", "model.rnn", "a", "--json", "--threads", "1").exit_code == 0
+
+
+def test_a_translation_has_its_own_defaults(monkeypatch):
+    used = []
+
+    class Recorder(Translator):
+        def __init__(self):
+            pass
+
+        def translate(self, texts, options):
+            used.append((options.max_new_tokens, options.length_penalty, options.num_beams))
+            return []
+
+    monkeypatch.setattr("rnn_edge.runtimes.load", lambda *_, **__: Recorder())
+    call("run", "model.rnn", "a")
+    call("run", "model.rnn", "a", "--beam-size", "5")
+    call("run", "model.rnn", "a", "--length-penalty", "0", "--max-new-tokens", "7")
+    assert used == [(None, 1.0, 1), (None, 1.0, 5), (7, 0.0, 1)]
+
+
 def test_nothing_in_gives_nothing_out(files):
     result = call("run", "model.rnn", text="")
     assert (result.exit_code, result.stdout) == (0, "")
@@ -227,9 +316,9 @@ def test_on_a_whole_terminal_tab_accepts_suggestions(files):
     command = [sys.executable, "-m", "rnn_edge", "run", "model.rnn"]
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, text=True)
     os.close(theirs)
-    _read_until(ours, b">")
+    _read_until(ours, rb">")
     os.write(ours, b"the ca\t\r")
-    _read_until(ours, b"?2004lthe ca")  # what is printed once the line is left
+    _read_until(ours, rb"\?2004lthe ca.*\?2004h")  # what is printed once the line is left, and the next prompt
     os.write(ours, b"\x04")
     assert process.wait(timeout=60) == 0
     os.close(ours)
@@ -237,8 +326,8 @@ def test_on_a_whole_terminal_tab_accepts_suggestions(files):
     process.stderr.close()
 
 
-def _read_until(terminal: int, awaited: bytes) -> None:
+def _read_until(terminal: int, pattern: bytes) -> None:
     shown = b""
-    while awaited not in shown:
+    while not re.search(pattern, shown, re.DOTALL):
         assert select.select([terminal], [], [], 60)[0], shown
         shown += os.read(terminal, 4096)

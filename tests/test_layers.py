@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import tiny_bundle
+from helpers import export_network, tiny_bundle
 
 import rnn_edge
 
@@ -21,15 +21,21 @@ class Refuse:
         if name.split(".")[0] in {"torch", "onnx", "onnxscript", "onnx_ir", "click", "safetensors"}:
             raise ImportError(f"{name} was imported")
 sys.meta_path.insert(0, Refuse())
-import rnn_edge, rnn_edge.runtimes
-model = rnn_edge.load(sys.argv[1])
-print(model.complete("the c", rnn_edge.GenerateOptions(num_beams=2, max_new_tokens=3))[0].tokens)
+import rnn_edge, rnn_edge.answers
+options = rnn_edge.GenerateOptions(num_beams=2, max_new_tokens=3)
+for path in sys.argv[1:]:
+    text = "[1, 2, 3, 4, 5]" if path == "describe.rnn" else "the cat"
+    (line,) = rnn_edge.answers.answer(rnn_edge.load(path), [text], options, as_json=True)
 """
 
 
 def test_the_runtime_runs_without_torch_onnx_or_click():
-    tiny_bundle(Path("model.rnn"))
-    subprocess.run([sys.executable, "-W", "error", "-c", GUARD, "model.rnn"], check=True, timeout=60)
+    tiny_bundle(Path("complete.rnn"))
+    tasks = ("translate", "describe", "classify", "embed", "tag")
+    for task in tasks:
+        export_network(Path(f"{task}.rnn"), task)
+    paths = [f"{task}.rnn" for task in ("complete", *tasks)]
+    subprocess.run([sys.executable, "-W", "error", "-c", GUARD, *paths], check=True, timeout=60)
 
 
 def test_importing_the_package_loads_nothing_heavy():
@@ -47,6 +53,7 @@ ALLOWED = {
     "bundle": {"errors", "files", "spec", "text"},
     "modules": {"errors", "files", "spec", "text"},
     "runtimes": {"errors", "spec", "text", "bundle"},
+    "answers": {"errors", "runtimes"},
     "interactive": {"errors", "runtimes"},
     "training": {"errors", "files", "lazy", "spec", "text", "modules"},
     "exporters": {"errors", "files", "spec", "text", "bundle", "modules", "runtimes"},

@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnn_edge.errors import SpecError
-from rnn_edge.spec import ModelSpec
+from rnn_edge.spec import LanguageModelSpec, ModelSpec
 
-SMALL = ModelSpec(vocab_size=10, embedding_size=4, hidden_size=8)
+SMALL = LanguageModelSpec(vocab_size=10, embedding_size=4, hidden_size=8)
 
 sizes = st.integers(1, 5000)
 specs = st.one_of(
-    st.builds(ModelSpec, vocab_size=sizes, embedding_size=sizes, hidden_size=sizes, cell=st.just("elman"),
+    st.builds(LanguageModelSpec, vocab_size=sizes, embedding_size=sizes, hidden_size=sizes, cell=st.just("elman"),
               nonlinearity=st.sampled_from(["tanh", "relu"]), num_layers=st.integers(1, 9), tied=st.booleans()),
-    st.builds(ModelSpec, vocab_size=sizes, embedding_size=sizes, hidden_size=st.integers(10, 5000),
+    st.builds(LanguageModelSpec, vocab_size=sizes, embedding_size=sizes, hidden_size=st.integers(10, 5000),
               proj_size=st.integers(0, 9), dropout=st.floats(0, 0.99)),
-    st.builds(ModelSpec, vocab_size=sizes, embedding_size=sizes, hidden_size=sizes, cell=st.just("gru")),
+    st.builds(LanguageModelSpec, vocab_size=sizes, embedding_size=sizes, hidden_size=sizes, cell=st.just("gru")),
 )  # fmt: skip
 
 
@@ -31,7 +31,7 @@ def test_a_spec_survives_json(spec):
 
 def test_all_problems_are_told_at_once():
     with pytest.raises(SpecError) as caught:
-        ModelSpec(vocab_size=0, embedding_size=-1, hidden_size=8, cell="rnn", dropout=1.5)
+        LanguageModelSpec(vocab_size=0, embedding_size=-1, hidden_size=8, cell="rnn", dropout=1.5)
     for word in ("vocab_size", "embedding_size", "cell must be one of elman, lstm, gru", "dropout"):
         assert word in str(caught.value)
 

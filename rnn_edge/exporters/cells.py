@@ -14,7 +14,7 @@ import onnx_ir as ir
 from onnxscript import OpBuilder
 
 from rnn_edge.exporters.weights import Matrix
-from rnn_edge.spec import ModelSpec
+from rnn_edge.spec import StackSpec
 
 __all__ = ["Layer", "step"]
 
@@ -29,9 +29,10 @@ class Layer:
     state: Matrix  # U h, plus b' for a GRU, (output → gates × hidden)
     projection: Matrix | None  # P, (hidden → output), LSTM with projection only
     candidate: Matrix | None  # U of the new state, (hidden → hidden), GRU that resets before it only
+    fed: Matrix | None = None  # the columns of W for what is not a token's vector, (fed → gates × hidden)
 
 
-def step(op: OpBuilder, spec: ModelSpec, layer: Layer, gates: ir.Value, state: Values) -> Values:
+def step(op: OpBuilder, spec: StackSpec, layer: Layer, gates: ir.Value, state: Values) -> Values:
     """Return the state after one token.
 
     gates  float32 (batch, gates × hidden), the input's part
@@ -44,12 +45,12 @@ def step(op: OpBuilder, spec: ModelSpec, layer: Layer, gates: ir.Value, state: V
     return _lstm(op, spec, layer, gates, *state)
 
 
-def _elman(op: OpBuilder, spec: ModelSpec, layer: Layer, gates: ir.Value, h: ir.Value) -> Values:
+def _elman(op: OpBuilder, spec: StackSpec, layer: Layer, gates: ir.Value, h: ir.Value) -> Values:
     """h' = g(W x + U h + b)  (Elman 1990)."""
     return (_squash(op, spec, op.Add(gates, layer.state(op, h))),)
 
 
-def _gru(op: OpBuilder, spec: ModelSpec, layer: Layer, gates: ir.Value, h: ir.Value) -> Values:
+def _gru(op: OpBuilder, spec: StackSpec, layer: Layer, gates: ir.Value, h: ir.Value) -> Values:
     """r, z = σ(W x + U h + b); n = φ(W x + b + r∘(U h + b')); h' = (1−z)∘n + z∘h, as in PyTorch and cuDNN.
 
     In Cho et al. 2014 the reset stands before the matrix product: n = φ(W x + U (r∘h) + b).
@@ -63,7 +64,7 @@ def _gru(op: OpBuilder, spec: ModelSpec, layer: Layer, gates: ir.Value, h: ir.Va
     return (op.Add(op.Mul(op.Sub(1.0, update), new), op.Mul(update, h)),)
 
 
-def _lstm(op: OpBuilder, spec: ModelSpec, layer: Layer, gates: ir.Value, h: ir.Value, c: ir.Value) -> Values:
+def _lstm(op: OpBuilder, spec: StackSpec, layer: Layer, gates: ir.Value, h: ir.Value, c: ir.Value) -> Values:
     """i, f, o = σ(W x + U h + b); g = tanh(W x + U h + b); c' = f∘c + i∘g; h' = o∘tanh(c').
 
     Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000, gates in PyTorch's order i, f, g, o; with a
@@ -81,7 +82,7 @@ def _lstm(op: OpBuilder, spec: ModelSpec, layer: Layer, gates: ir.Value, h: ir.V
     return (h if layer.projection is None else layer.projection(op, h)), c
 
 
-def _squash(op: OpBuilder, spec: ModelSpec, x: ir.Value) -> ir.Value:
+def _squash(op: OpBuilder, spec: StackSpec, x: ir.Value) -> ir.Value:
     squashed: ir.Value = op.Relu(x) if spec.nonlinearity == "relu" else op.Tanh(x)
     return squashed
 

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rnn_edge.bundle import GOLDEN, GRAPH, TOKENIZER, Bundle, Graph, Manifest, Precision, check_destination
+from rnn_edge.bundle import (
+    CHARACTER_TOKENIZER,
+    GOLDEN,
+    TARGET_TOKENIZER,
+    TOKENIZER,
+    Bundle,
+    Graph,
+    Manifest,
+    Precision,
+    check_destination,
+)
 from rnn_edge.errors import ExportError
 from rnn_edge.exporters.golden import golden_json
-from rnn_edge.exporters.graphs import OLDEST_OPSET, describe_graph, graph_name, step_graph
-from rnn_edge.exporters.parity import Parity, Reference, RowByRow, TorchSteps, measure_parity
-from rnn_edge.exporters.quality import Quality, compare
-from rnn_edge.exporters.weights import FP32, VECTOR, Plan, Stored
-from rnn_edge.modules import Checkpoint, LanguageModel, load_checkpoint
-from rnn_edge.runtimes.arrays import Ids
-from rnn_edge.runtimes.step_graph import StepGraph
+from rnn_edge.exporters.graphs import OLDEST_OPSET, Built, build, describe_graph
+from rnn_edge.exporters.opened import Opened
+from rnn_edge.exporters.parity import Parity, References, measure
+from rnn_edge.exporters.quality import Quality, judge
+from rnn_edge.exporters.weights import ALWAYS_FLOAT, FP32, Plan, Stored
+from rnn_edge.modules import Checkpoint, Classifier, LanguageModel, Network, load_checkpoint, sentence_encoder_of
+from rnn_edge.runtimes.names import CHARACTERS, LABELS, TOKENS
+from rnn_edge.text import Tokenizer
 
 __all__ = ["ExportOptions", "Exported", "export", "verify"]
 
@@ -35,9 +48,10 @@ class ExportOptions:
     opset: int = OLDEST_OPSET
     atol: float = 1e-5  # how far a float may be from PyTorch's
     keep_float: tuple[str, ...] = ()  # matrices that are not rounded, by the names in the report
-    eval_text: str | None = None  # what rounding is judged by; none means the checkpoint's own held-out text
+    eval_text: str | None = None  # what rounding is judged by; none means the checkpoint's own held-out examples
     max_loss: float = 0.01  # share by which rounding may raise the perplexity
     max_bytes: int | None = None  # of all files together
+    embed: bool = False  # of a classifier, only the part that gives a text's vector
 
     def __post_init__(self) -> None:
         problems = []
@@ -55,6 +69,14 @@ class ExportOptions:
 
 DEFAULTS = ExportOptions()
 
+_EXAMPLES = {
+    "language-model": (TOKENS,),
+    "translate": ("source", "target"),
+    "classify": (TOKENS, LABELS),
+    "tag": (TOKENS, LABELS),
+}
+"""What a checkpoint must hold for its task to be judged; where nothing is listed, nothing says what is right."""
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -63,52 +85,60 @@ class Exported:
     path: Path
     bytes: int
     parity: Parity
-    quality: Quality | None  # of a rounded graph
+    quality: Quality | None  # of rounded graphs, where there are right answers
     tensors: tuple[Stored, ...]
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A graph that could be written."""
+    """Graphs that could be written."""
 
+    network: Network  # what they compute, in PyTorch: of fp16, with the halved weights
     plan: Plan
-    content: bytes
-    graph: Graph
-    running: StepGraph
-    stored: tuple[Stored, ...]
+    built: Built
+
+    @cached_property
+    def opened(self) -> Opened:
+        return Opened.from_built(self.built)
 
 
 @dataclass(frozen=True)
 class _Bar:
-    """What a rounded graph is measured by: the exact one, and held-out text, int64 (tokens,)."""
+    """What rounded graphs are measured by: the exact ones, and held-out examples."""
 
-    exact: StepGraph
-    tokens: Ids
+    exact: Opened
+    held_out: Mapping[str, NDArray[Any]]
 
     def measure(self, candidate: _Candidate) -> Quality:
-        return compare(self.exact, candidate.running, self.tokens)
+        return judge(self.exact, candidate.opened, self.held_out)
 
 
 def export(checkpoint: str | Path | Checkpoint, output: str | Path, options: ExportOptions = DEFAULTS) -> Exported:
     """Turn a checkpoint into a bundle at `output`.
 
-    Raises ExportError and leaves nothing behind when the graph disagrees with PyTorch by more than `atol`, when
+    Raises ExportError and leaves nothing behind when a graph disagrees with PyTorch by more than `atol`, when
     rounding costs more than `max_loss`, or when the bundle is larger than `max_bytes`.
     """
     output = Path(output)
     check_destination(output)
     source = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(Path(checkpoint))
+    if options.embed:
+        source = _embedder(source)
     if options.precision == "auto":
         candidate, quality = _smallest(source, options)
     else:
         candidate = _build(source.model, Plan(options.precision, options.keep_float), options.opset)
         quality = _judge(source, candidate, options)
-    parity = _prove(source.model, candidate, candidate.running, options.atol)
+    parity = _prove(candidate, candidate.opened, options.atol)
     parity.require()
+    graphs = {role: describe_graph(role, proto) for role, proto in candidate.built.protos.items()}
     files = {
-        GRAPH: candidate.content,
-        TOKENIZER: source.tokenizer.to_json().encode(),
-        GOLDEN: golden_json(candidate.running, source.model.spec, candidate.plan.precision).encode(),
+        **{
+            graphs[role].file: proto.SerializeToString(deterministic=True)
+            for role, proto in candidate.built.protos.items()
+        },
+        **{name: tokenizer.to_json().encode() for name, tokenizer in _tokenizers(source).items()},
+        GOLDEN: golden_json(candidate.opened, source.model.spec, candidate.plan.precision).encode(),
     }
     size = sum(map(len, files.values()))
     if options.max_bytes is not None and size > options.max_bytes:
@@ -116,63 +146,65 @@ def export(checkpoint: str | Path | Checkpoint, output: str | Path, options: Exp
             f"the bundle has {size:,} bytes in {candidate.plan.precision} and may have {options.max_bytes:,}: "
             "choose a smaller precision, or a smaller network"
         )
-    Bundle.write(output, _manifest(source, candidate, parity, quality), files)
-    return Exported(output, size, parity, quality, candidate.stored)
+    Bundle.write(output, _manifest(source, candidate, graphs, parity, quality), files)
+    return Exported(output, size, parity, quality, candidate.built.stored)
+
+
+def _embedder(source: Checkpoint) -> Checkpoint:
+    """Return the part of a classifier that gives a text's vector."""
+    if not isinstance(source.model, Classifier):
+        raise ExportError(
+            f"only a classifier has texts' vectors, and this checkpoint is for {source.model.spec.task!r}"
+        )
+    return Checkpoint(sentence_encoder_of(source.model), source.tokenizer, source.history)
 
 
 def verify(checkpoint: str | Path, bundle: str | Path, *, atol: float = DEFAULTS.atol) -> Parity:
     """Compare a bundle with the checkpoint it should have come from; see `Parity.require`."""
     options = ExportOptions(atol=atol)
     source, found = load_checkpoint(Path(checkpoint)), Bundle.read(Path(bundle))
+    if found.manifest.spec.task == "embed" and isinstance(source.model, Classifier):
+        source = _embedder(source)
     ours, theirs = source.model.spec.to_dict(), found.manifest.spec.to_dict()
-    differences = [f"{name} {theirs[name]} instead of {ours[name]}" for name in ours if ours[name] != theirs[name]]
+    differences = [
+        f"{name} {theirs.get(name)} instead of {ours[name]}" for name in ours if ours[name] != theirs.get(name)
+    ]
     if differences:
         raise ExportError(f"{bundle} was not exported from {checkpoint}: it has {', '.join(differences)}")
-    if source.tokenizer.to_json() != found.tokenizer.to_json():
+    if any(found.files.get(name) != each.to_json().encode() for name, each in _tokenizers(source).items()):
         raise ExportError(f"{bundle} was not exported from {checkpoint}: their vocabularies differ")
     plan = Plan(found.manifest.precision, found.manifest.keep_float)
-    built = _build(source.model, plan, found.manifest.graphs["step"].opset)
-    return _prove(source.model, built, StepGraph.from_bundle(found), options.atol)
+    opset = next(iter(found.manifest.graphs.values())).opset
+    return _prove(_build(source.model, plan, opset), Opened.from_bundle(found), options.atol)
 
 
-def _build(model: LanguageModel, plan: Plan, opset: int) -> _Candidate:
-    """Build the graph of a plan and open it."""
-    built = step_graph(model, plan, opset=opset)
+def _build(model: Network, plan: Plan, opset: int) -> _Candidate:
+    """Build the graphs of a plan."""
+    halves = plan.precision == "fp16"
+    network = deepcopy(model) if halves else model
+    built = build(network, plan, opset=opset, settle=halves)
     unknown = sorted(set(plan.keep_float) - {stored.name for stored in built.stored})
     if unknown:
-        names = ", ".join(stored.name for stored in built.stored if stored.reason != VECTOR)
+        names = ", ".join(stored.name for stored in built.stored if stored.reason not in ALWAYS_FLOAT)
         raise ExportError(f"keep_float names {', '.join(unknown)}, and this network has {names}")
-    content = built.proto.SerializeToString(deterministic=True)
-    graph = describe_graph(built.proto, GRAPH)
-    return _Candidate(plan, content, graph, StepGraph(content, graph.inputs[1:]), built.stored)
+    return _Candidate(network, plan, built)
 
 
-def _prove(model: LanguageModel, built: _Candidate, running: StepGraph, atol: float) -> Parity:
-    """Compare a graph with PyTorch; one that computes in integers, bit for bit with itself, row by row."""
-    precision = built.plan.precision
-    reference: Reference
+def _prove(candidate: _Candidate, running: Opened, atol: float) -> Parity:
+    """Compare graphs with PyTorch; those that compute in integers, bit for bit with themselves, row by row."""
+    precision = candidate.plan.precision
     if precision in ("int8", "int4"):
-        reference, atol, name = RowByRow(built.running), 0.0, f"its {precision} form, row by row and token by token"
-    elif precision == "fp16":
-        reference, name = TorchSteps(_halved(model, built.stored)), "PyTorch with weights in half precision"
+        name = f"its {precision} form, row by row and token by token"
+        references = References.of_itself(candidate.opened, name)
     else:
-        reference, name = TorchSteps(model), "PyTorch"
-    return measure_parity(reference, running, vocab_size=model.spec.vocab_size, atol=atol, compared_with=name)
-
-
-def _halved(model: LanguageModel, stored: Sequence[Stored]) -> LanguageModel:
-    """Return a copy whose matrices are rounded as the graph's are."""
-    copy = deepcopy(model)
-    kept = {each.name for each in stored if each.precision == "fp32"}
-    for name, parameter in copy.named_parameters():
-        if parameter.dim() > 1 and graph_name(name) not in kept:
-            parameter.data = parameter.data.half().float()
-    return copy
+        name = "PyTorch with weights in half precision" if precision == "fp16" else "PyTorch"
+        references = References.in_torch(candidate.network, name, atol)
+    return measure(references, running, candidate.network.spec)
 
 
 def _judge(source: Checkpoint, candidate: _Candidate, options: ExportOptions) -> Quality | None:
-    """Let a rounded graph predict held-out text, and refuse one that got worse than allowed."""
-    if candidate.plan.precision == "fp32":
+    """Let rounded graphs predict held-out examples, and refuse those that got worse than allowed."""
+    if candidate.plan.precision == "fp32" or not _has_right_answers(source):
         return None
     bar = _bar(source, options)
     quality = bar.measure(candidate)
@@ -185,14 +217,19 @@ def _judge(source: Checkpoint, candidate: _Candidate, options: ExportOptions) ->
     return quality
 
 
+def _has_right_answers(source: Checkpoint) -> bool:
+    """Whether examples say what is right: a text's vector, or a vector's description, is only better or worse."""
+    return source.model.spec.task in _EXAMPLES
+
+
 def _bar(source: Checkpoint, options: ExportOptions) -> _Bar:
-    return _Bar(_build(source.model, FP32, options.opset).running, _held_out(source, options))
+    return _Bar(_build(source.model, FP32, options.opset).opened, _held_out(source, options))
 
 
-def _costliest(model: LanguageModel, candidate: _Candidate, bar: _Bar, quality: Quality, *, opset: int) -> str:
+def _costliest(model: Network, candidate: _Candidate, bar: _Bar, quality: Quality, *, opset: int) -> str:
     """Tell which matrix costs most: the one that helps most when it alone stays float."""
     best_name, best = "", quality
-    for stored in candidate.stored:
+    for stored in candidate.built.stored:
         if stored.precision != "fp32":
             plan = replace(candidate.plan, keep_float=(*candidate.plan.keep_float, stored.name))
             found = bar.measure(_build(model, plan, opset))
@@ -204,7 +241,12 @@ def _costliest(model: LanguageModel, candidate: _Candidate, bar: _Bar, quality: 
 
 
 def _smallest(source: Checkpoint, options: ExportOptions) -> tuple[_Candidate, Quality | None]:
-    """Return the smallest graph that passes the gate."""
+    """Return the smallest graphs that pass the gate."""
+    if not _has_right_answers(source):
+        raise ExportError(
+            f"a network that is to {source.model.spec.task} has no right answers that a precision could be judged by: "
+            "choose one"
+        )
     bar = _bar(source, options)
     for precision in SMALLEST_FIRST:
         candidate = _build(source.model, Plan(precision, options.keep_float), options.opset)
@@ -214,30 +256,50 @@ def _smallest(source: Checkpoint, options: ExportOptions) -> tuple[_Candidate, Q
     raise AssertionError("fp32 passes always")
 
 
-def _held_out(source: Checkpoint, options: ExportOptions) -> Ids:
-    """Return the tokens that rounding is judged by, int64 (tokens,)."""
+def _held_out(source: Checkpoint, options: ExportOptions) -> Mapping[str, NDArray[Any]]:
+    """Return the examples that rounding is judged by; of a language model, tokens, int64 (tokens,)."""
+    is_language_model = isinstance(source.model, LanguageModel)
     if options.eval_text is not None:
+        if not is_language_model:
+            raise ExportError(
+                "only a language model is judged by a text; others are judged by the examples in their checkpoint: "
+                "leave --eval out"
+            )
         end = source.tokenizer.end_id
-        return np.array([*([] if end is None else [end]), *source.tokenizer.encode(options.eval_text)])
-    if source.held_out is None:
+        return {"tokens": np.array([*([] if end is None else [end]), *source.tokenizer.encode(options.eval_text)])}
+    missing = sorted(set(_EXAMPLES[source.model.spec.task]) - source.held_out.keys())
+    if source.character_tokenizer is not None and CHARACTERS not in source.held_out:
+        missing.append(CHARACTERS)
+    if missing:
         raise ExportError(
-            "rounding has to be judged by text that the model did not learn from, and this checkpoint remembers none: "
-            "give some with --eval"
+            "rounding has to be judged by examples that the model did not learn from, and this checkpoint remembers no "
+            f"{' and '.join(missing)}: " + ("give some text with --eval" if is_language_model else "train it again")
         )
-    tokens: Ids = source.held_out.numpy()
-    return tokens
+    return {name: tensor.numpy() for name, tensor in source.held_out.items()}
 
 
-def _manifest(source: Checkpoint, candidate: _Candidate, parity: Parity, quality: Quality | None) -> Manifest:
+def _tokenizers(source: Checkpoint) -> dict[str, Tokenizer]:
+    """Return a checkpoint's vocabularies by the names of their files."""
+    found = {
+        TOKENIZER: source.tokenizer,
+        TARGET_TOKENIZER: source.target_tokenizer,
+        CHARACTER_TOKENIZER: source.character_tokenizer,
+    }
+    return {name: tokenizer for name, tokenizer in found.items() if tokenizer is not None}
+
+
+def _manifest(
+    source: Checkpoint, candidate: _Candidate, graphs: Mapping[str, Graph], parity: Parity, quality: Quality | None
+) -> Manifest:
     return Manifest(
         spec=source.model.spec,
         precision=candidate.plan.precision,
         target="cpu",
         keep_float=tuple(candidate.plan.keep_float),
-        graphs={"step": candidate.graph},
+        graphs=graphs,
         parity=parity.to_dict(),
         quality={} if quality is None else quality.to_dict(),
-        tensors=tuple(asdict(stored) for stored in candidate.stored),
+        tensors=tuple(asdict(stored) for stored in candidate.built.stored),
         history=source.history,
         versions={name: version(name) for name in ("rnn-edge", "torch", "onnx", "onnxscript", "onnxruntime")},
     )

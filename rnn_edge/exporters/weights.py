@@ -16,12 +16,16 @@ from numpy.typing import NDArray
 from onnxscript import GraphBuilder, OpBuilder
 
 from rnn_edge.bundle import Precision
+from rnn_edge.exporters.operators import reduce_max
 from rnn_edge.exporters.rounding import BLOCK, Columns, round_blocks, round_columns, round_rows
 from rnn_edge.runtimes.arrays import Floats
 
-__all__ = ["FP32", "VECTOR", "Factor", "Matrix", "Plan", "Stored", "Table", "Weights"]
+__all__ = ["ALWAYS_FLOAT", "FP32", "Factor", "Matrix", "Plan", "Stored", "Table", "Weights", "floats"]
 
-VECTOR = "a vector"  # why a bias is float
+VECTOR, ADDED = "a vector", "added, not multiplied"
+ALWAYS_FLOAT = (VECTOR, ADDED)
+"""Why a tensor is float in every precision."""
+
 _ZERO = 128  # the unsigned byte that stands for zero
 _SMALL = 2**14  # weights: 4 bits instead of 8 would save 8 kB
 _STEPS = 127  # of a byte to either side of it
@@ -74,14 +78,21 @@ Matrix: TypeAlias = Callable[[OpBuilder, Factor], ir.Value]
 """Takes float32 (..., input), or rows, and returns the product with a matrix plus a bias, float32 (..., output)."""
 Table: TypeAlias = Callable[[OpBuilder, ir.Value], Factor]
 """Takes ids, int64 (time, batch), and returns their vectors, (time, batch, width)."""
+Bias: TypeAlias = tuple[str, Floats] | None
+"""A bias's name and its values, float32 (output,)."""
 
 
 class Weights:
-    """Stores matrices in a graph, and remembers what became of each."""
+    """Stores matrices in a graph, and remembers what became of each.
 
-    def __init__(self, builder: GraphBuilder, plan: Plan) -> None:
+    settle  write the rounded numbers into the arrays that were given, too: what they were taken from then computes with
+            what the graph computes with
+    """
+
+    def __init__(self, builder: GraphBuilder, plan: Plan, *, settle: bool = False) -> None:
         self._op = builder.op
         self._plan = plan
+        self._settle = settle
         self._constants: dict[str, ir.Value] = {}
         self.stored: list[Stored] = []
 
@@ -91,13 +102,14 @@ class Weights:
         bounded  what it multiplies lies between -1 and 1, so that the steps of its bytes are known beforehand
         """
         precision = self._plan.precision_of(name, weight)
+        named = None if bias is None else (f"{name}.bias", bias)
         if precision == "int8":
-            return self._int8(name, weight, round_columns(weight), bias, bounded=bounded)
+            return self._int8(name, weight, round_columns(weight), named, bounded=bounded)
         if precision == "int4":
-            return self._int4(name, weight, bias)[1]
+            return self._int4(name, weight, named)[1]
         values = self._as_float(self._float(name, weight, precision), precision)
-        added = self._bias(name, bias)
-        return lambda op, x: _add(op, op.MatMul(_floats(op, x), values), added)
+        added = self._bias(named)
+        return lambda op, x: _add(op, op.MatMul(floats(op, x), values), added)
 
     def table(self, name: str, rows: Floats) -> Table:
         """Store a look-up table, float32 (rows, width)."""
@@ -108,8 +120,8 @@ class Weights:
             return self._int4(name, rows.T, None)[0]
         return _float_table(self._float(name, rows, precision), precision)
 
-    def tied(self, name: str, rows: Floats, bias: Floats, *, bounded: bool) -> tuple[Table, Matrix]:
-        """Store one tensor, float32 (rows, width), that is a look-up table and, transposed, a matrix."""
+    def tied(self, name: str, rows: Floats, bias: Bias, *, bounded: bool) -> tuple[Table, Matrix]:
+        """Store one tensor, float32 (rows, width), that is a look-up table and, transposed, a matrix with a bias."""
         precision = self._plan.precision_of(name, rows)
         if precision == "int8":
             columns = round_columns(rows.T)
@@ -118,8 +130,20 @@ class Weights:
         if precision == "int4":
             return self._int4(name, rows.T, bias)
         stored = self._float(name, rows, precision)
-        values, added = self._as_float(stored, precision), self._bias(name, bias)
-        return _float_table(stored, precision), lambda op, x: op.Gemm(_floats(op, x), values, added, transB=1)
+        values, added = self._as_float(stored, precision), self._bias(bias)
+        return _float_table(stored, precision), lambda op, x: op.Gemm(floats(op, x), values, added, transB=1)
+
+    def vector(self, name: str, values: Floats) -> ir.Value:
+        """Store a vector as it is."""
+        return self._as_it_is(name, values, VECTOR)
+
+    def added(self, name: str, values: Floats) -> ir.Value:
+        """Store a matrix that nothing is multiplied by as it is."""
+        return self._as_it_is(name, values, ADDED)
+
+    def _as_it_is(self, name: str, values: Floats, reason: str) -> ir.Value:
+        self.stored.append(Stored(name, "fp32", values.nbytes, 0.0, reason))
+        return self._constant(name, values)
 
     def _float(self, name: str, weight: Floats, precision: Precision) -> ir.Value:
         rounded = weight.astype(np.float16 if precision == "fp16" else np.float32)
@@ -132,7 +156,7 @@ class Weights:
         value: ir.Value = self._op.Cast(stored, to=ir.DataType.FLOAT) if precision == "fp16" else stored
         return value
 
-    def _int8(self, name: str, weight: Floats, columns: Columns, bias: Floats | None, *, bounded: bool) -> Matrix:
+    def _int8(self, name: str, weight: Floats, columns: Columns, bias: Bias, *, bounded: bool) -> Matrix:
         """Multiply in integers, which is exact, so that no row depends on another; scale afterwards.
 
         The columns' scales go into a multiplication of their own: ONNX Runtime's product is much slower with them.
@@ -142,7 +166,7 @@ class Weights:
         values, scales = self._constant(name, columns.values), self._scales(name, columns)
         zero, one = self._constant("zero_point", np.uint8(_ZERO)), self._constant("one", np.float32(1))
         step = self._constant("step", np.float32(1 / _STEPS))
-        added = self._bias(name, bias)
+        added = self._bias(bias)
 
         def multiply(op: OpBuilder, x: Factor) -> ir.Value:
             if bounded:
@@ -180,14 +204,14 @@ class Weights:
 
         return look_up
 
-    def _int4(self, name: str, weight: Floats, bias: Floats | None) -> tuple[Table, Matrix]:
+    def _int4(self, name: str, weight: Floats, bias: Bias) -> tuple[Table, Matrix]:
         """Store blocks of 4 bits, which serve as a matrix and, transposed, as a table."""
         inputs, outputs = weight.shape
         blocks = round_blocks(weight)
         self._record(name, "int4", blocks.packed.nbytes + blocks.scales.nbytes, weight, blocks.restore(), "")
         packed = self._constant(name, blocks.packed)
         scales = self._as_float(self._constant(f"{name}.scales", blocks.scales), "fp16")
-        added = self._bias(name, bias)
+        added = self._bias(bias)
 
         def look_up(op: OpBuilder, ids: ir.Value) -> Factor:
             flat = op.Reshape(packed, self._constant(f"{name}.rows", np.array([outputs, -1])))
@@ -200,7 +224,7 @@ class Weights:
 
         def multiply(op: OpBuilder, x: Factor) -> ir.Value:
             product = op.MatMulNBits(
-                _floats(op, x),
+                floats(op, x),
                 packed,
                 self._op.Reshape(scales, self._constant("flat", np.array([-1]))),
                 K=inputs,
@@ -214,11 +238,8 @@ class Weights:
 
         return look_up, multiply
 
-    def _bias(self, name: str, values: Floats | None) -> ir.Value | None:
-        if values is None:
-            return None
-        self._record(f"{name}.bias", "fp32", values.nbytes, values, values, VECTOR)
-        return self._constant(f"{name}.bias", values)
+    def _bias(self, bias: Bias) -> ir.Value | None:
+        return None if bias is None else self.vector(*bias)
 
     def _constant(self, name: str, values: NDArray[Any] | np.generic) -> ir.Value:
         """Store an array under a name, once."""
@@ -231,6 +252,8 @@ class Weights:
         size = float(np.linalg.norm(before))
         error = float(np.linalg.norm(after - before)) / size if size else 0.0
         self.stored.append(Stored(name, precision, bytes_, error, reason))
+        if self._settle:
+            before[...] = after
 
 
 def _float_table(stored: ir.Value, precision: Precision) -> Table:
@@ -243,7 +266,7 @@ def _float_table(stored: ir.Value, precision: Precision) -> Table:
     return look_up
 
 
-def _floats(op: OpBuilder, x: Factor) -> ir.Value:
+def floats(op: OpBuilder, x: Factor) -> ir.Value:
     """Return rows as the numbers they stand for."""
     if not isinstance(x, Rows):
         return x
@@ -254,9 +277,7 @@ def _floats(op: OpBuilder, x: Factor) -> ir.Value:
 def _rows(op: OpBuilder, x: ir.Value) -> Rows:
     """Return numbers of any size as rows, each with the scale that its largest one needs."""
     size = op.Abs(x)
-    axis_is_attribute = op.version is not None and op.version < 18
-    largest = op.ReduceMax(size, axes=[-1]) if axis_is_attribute else op.ReduceMax(size, [-1])
-    scales = op.Mul(op.Max(largest, 1e-30), 1 / _STEPS)  # a row of zeros must not be divided by zero
+    scales = op.Mul(op.Max(reduce_max(op, size, -1), 1e-30), 1 / _STEPS)  # a row of zeros must not be divided by zero
     nearest = op.Add(op.Div(x, scales), _ZERO + 0.5)  # the cast cuts off what is behind the point
     return Rows(op.Cast(nearest, to=ir.DataType.UINT8), scales)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import pickle
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,49 +18,52 @@ from torch import Tensor
 
 from rnn_edge.errors import CheckpointError, RnnEdgeError
 from rnn_edge.files import replace_file
-from rnn_edge.modules.language_model import LanguageModel
+from rnn_edge.modules.networks import Network, build, tied_weights
 from rnn_edge.spec import ModelSpec
-from rnn_edge.text import Tokenizer
+from rnn_edge.text import Tokenizer, check_sizes
 
 __all__ = ["Checkpoint", "load_checkpoint", "read_tensors", "save_checkpoint", "write_tensors"]
 
 FORMAT = 1
+_TOKENIZERS = ("tokenizer", "target_tokenizer", "character_tokenizer")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network with its tokenizer, and how it came about: plain values, shown by `rnn-edge info`."""
+    """A trained network with its vocabularies, and how it came about: plain values, shown by `rnn-edge info`.
 
-    model: LanguageModel
-    tokenizer: Tokenizer
+    held_out  a few examples that it did not learn from, to judge its exports by: what `rnn_edge.training` calls a
+              batch, int64 tensors by name
+    """
+
+    model: Network
+    tokenizer: Tokenizer  # of what it reads; of what it writes, where it reads vectors
     history: dict[str, Any] = field(default_factory=dict)
-    held_out: Tensor | None = None  # int64 (tokens,): text it did not learn from, to judge its exports by
+    held_out: Mapping[str, Tensor] = field(default_factory=dict)
+    target_tokenizer: Tokenizer | None = None  # of what a translator writes
+    character_tokenizer: Tokenizer | None = None  # of the letters of a tagger's words
 
     def __post_init__(self) -> None:
-        if self.tokenizer.vocab_size != self.model.spec.vocab_size:
-            raise CheckpointError(
-                f"the tokenizer has {self.tokenizer.vocab_size} tokens, but the network was built for "
-                f"{self.model.spec.vocab_size}: they do not belong together"
-            )
+        check_sizes(self.model.spec.vocab_sizes, self.tokenizer, self.target_tokenizer, self.character_tokenizer)
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> Path:
     """Write a model.pt, whole or not at all."""
     model = checkpoint.model
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    if model.spec.tied:
-        del weights["embedding.weight"]  # the same tensor as output.weight
-    write_tensors(
-        path,
-        {
-            "rnn_edge_checkpoint": FORMAT,
-            "spec": model.spec.to_dict(),
-            "tokenizer": checkpoint.tokenizer.to_json(),
-            "weights": weights,
-            "history": checkpoint.history,
-            "held_out": checkpoint.held_out,
-        },
-    )
+    for copy in tied_weights(model):
+        del weights[copy]
+    content = {
+        "rnn_edge_checkpoint": FORMAT,
+        "spec": model.spec.to_dict(),
+        "weights": weights,
+        "history": checkpoint.history,
+        "held_out": dict(checkpoint.held_out),
+    }
+    for name in _TOKENIZERS:
+        tokenizer = getattr(checkpoint, name)
+        content[name] = None if tokenizer is None else tokenizer.to_json()
+    write_tensors(path, content)
     return path
 
 
@@ -77,25 +81,35 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path} has checkpoint format {found}; this rnn-edge reads up to {FORMAT}: upgrade rnn-edge"
         )
     try:
-        spec = ModelSpec.from_dict(content.get("spec"))
-        tokenizer = Tokenizer.from_json(str(content.get("tokenizer")))
-        model = _rebuild(spec, content.get("weights"))
+        model = _rebuild(ModelSpec.from_dict(content.get("spec")), content.get("weights"))
+        tokenizer, target, characters = (
+            Tokenizer.from_json(str(content[name])) if name == "tokenizer" or content.get(name) else None
+            for name in _TOKENIZERS
+        )
+        assert tokenizer is not None
         history = content.get("history")
-        held_out = _check_tokens(content.get("held_out"), spec.vocab_size)
-        return Checkpoint(model.eval(), tokenizer, history if isinstance(history, dict) else {}, held_out)
+        return Checkpoint(
+            model.eval(),
+            tokenizer,
+            history if isinstance(history, dict) else {},
+            _check_held_out(content.get("held_out")),
+            target_tokenizer=target,
+            character_tokenizer=characters,
+        )
+    except KeyError as error:
+        raise CheckpointError(f"{path} cannot be used: it has no {error}") from error
     except RnnEdgeError as error:
         raise CheckpointError(f"{path} cannot be used: {error}") from error
 
 
-def _rebuild(spec: ModelSpec, weights: object) -> LanguageModel:
+def _rebuild(spec: ModelSpec, weights: object) -> Network:
     """Build the network around the given weights, without allocating anything the file does not hold."""
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise CheckpointError("its weights are not a mapping of names to tensors")
     with torch.device("meta"):
-        model = LanguageModel(spec)
-    expected = dict(model.state_dict())
-    if spec.tied:
-        del expected["embedding.weight"]
+        model = build(spec)
+    tied = tied_weights(model)
+    expected = {name: weight for name, weight in model.state_dict().items() if name not in tied}
     problems = [f"{name} is missing" for name in sorted(expected.keys() - weights.keys())]
     problems += [f"{name} is not part of this network" for name in sorted(weights.keys() - expected.keys())]
     for name in sorted(expected.keys() & weights.keys()):
@@ -106,22 +120,20 @@ def _rebuild(spec: ModelSpec, weights: object) -> LanguageModel:
             problems.append(f"{name} should be float32 and is {weights[name].dtype}")
     if problems:
         raise CheckpointError("its weights do not fit its spec: " + "; ".join(problems[:5]))
-    if spec.tied:
-        weights = {**weights, "embedding.weight": weights["output.weight"]}
-    model.load_state_dict(weights, assign=True)
-    if spec.tied:
-        model.embedding.weight = model.output.weight
+    model.load_state_dict({**weights, **{copy: weights[name] for copy, name in tied.items()}}, assign=True)
+    for copy, name in tied.items():
+        owner, attribute = copy.rsplit(".", 1)
+        setattr(model.get_submodule(owner), attribute, model.get_parameter(name))
     return model
 
 
-def _check_tokens(tokens: object, vocab_size: int) -> Tensor | None:
-    if tokens is None:
-        return None
-    if not isinstance(tokens, Tensor) or tokens.dtype != torch.int64 or tokens.dim() != 1:
-        raise CheckpointError("its held-out text is not a row of tokens")
-    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocab_size:
-        raise CheckpointError("its held-out text has tokens outside the vocabulary")
-    return tokens
+def _check_held_out(examples: object) -> dict[str, Tensor]:
+    """Return tensors of whole numbers by name; what they mean is checked where they are used."""
+    if not isinstance(examples, dict) or not all(
+        isinstance(value, Tensor) and value.dtype == torch.int64 for value in examples.values()
+    ):
+        raise CheckpointError("its held-out examples are not a mapping of names to int64 tensors")
+    return examples
 
 
 def write_tensors(path: Path, content: dict[str, Any]) -> None:

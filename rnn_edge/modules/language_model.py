@@ -1,11 +1,11 @@
-"""A language model: tokens in, scores of the next token out."""
+"""A language model: tokens in, scores of the next token out. Also the decoder of networks that have no attention."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 from rnn_edge.modules.stack import Stack, State
-from rnn_edge.spec import ModelSpec
+from rnn_edge.spec import DecoderSpec
 
 __all__ = ["LanguageModel"]
 
@@ -17,15 +17,15 @@ class LanguageModel(nn.Module):
     linear map without bias, the bridge, stands between them.
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: DecoderSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.embedding = nn.Embedding(spec.vocab_size, spec.embedding_size)
-        self.stack = Stack(spec)
+        self.embedding = nn.Embedding(spec.written_vocab_size, spec.embedding_size)
+        self.stack = Stack(spec, spec.embedding_size)
         self.dropout = nn.Dropout(spec.dropout)
         self.bridge = nn.Linear(spec.output_size, spec.embedding_size, bias=False) if spec.has_bridge else None
         width = spec.embedding_size if spec.tied else spec.output_size
-        self.output = nn.Linear(width, spec.vocab_size)
+        self.output = nn.Linear(width, spec.written_vocab_size)
         if spec.tied:
             # An embedding starts with variance 1, an output matrix must start small: the output's start serves both.
             self.embedding.weight = self.output.weight

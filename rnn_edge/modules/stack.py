@@ -6,9 +6,10 @@ import warnings
 from collections.abc import Iterable
 
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rnn_edge.modules.variants import VariedRNN
-from rnn_edge.spec import ModelSpec
+from rnn_edge.spec import StackSpec
 
 __all__ = ["Stack", "State"]
 
@@ -16,45 +17,56 @@ __all__ = ["Stack", "State"]
 warnings.filterwarnings("ignore", message="LSTM with projections is not supported with oneDNN")
 
 State = tuple[Tensor, ...]
-"""`(h,)`, or `(h, c)` for an LSTM; each float32 (layers, batch, width)."""
+"""`(h,)`, or `(h, c)` for an LSTM; each float32 (layers × directions, batch, width)."""
 
 
 class Stack(nn.Module):
     """`torch.nn.RNN`, `LSTM` or `GRU` under one signature; their weights load unchanged. Or a variant of theirs."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: StackSpec, input_size: int, *, bidirectional: bool = False) -> None:
         super().__init__()
         self.spec = spec
-        self.state_sizes = tuple(spec.state_sizes.values())
-        self.num_layers = spec.num_layers
-        shape = (spec.embedding_size, spec.hidden_size, spec.num_layers)
+        self.input_size = input_size
+        self.directions = 2 if bidirectional else 1
+        shape = (input_size, spec.hidden_size, spec.num_layers)
         dropout = spec.dropout if spec.num_layers > 1 else 0.0  # torch warns where it has no effect
         self.rnn: nn.Module
         if not spec.is_standard:
-            self.rnn = VariedRNN(spec)
+            self.rnn = VariedRNN(spec, input_size, bidirectional=bidirectional)
         elif spec.cell == "elman":
-            self.rnn = nn.RNN(*shape, nonlinearity=spec.nonlinearity, dropout=dropout, batch_first=True)
+            self.rnn = nn.RNN(*shape, spec.nonlinearity, dropout=dropout, bidirectional=bidirectional, batch_first=True)
         elif spec.cell == "gru":
-            self.rnn = nn.GRU(*shape, dropout=dropout, batch_first=True)
+            self.rnn = nn.GRU(*shape, dropout=dropout, bidirectional=bidirectional, batch_first=True)
         else:
-            self.rnn = nn.LSTM(*shape, proj_size=spec.proj_size, dropout=dropout, batch_first=True)
+            self.rnn = nn.LSTM(
+                *shape, proj_size=spec.proj_size, dropout=dropout, bidirectional=bidirectional, batch_first=True
+            )
 
     def start(self, batch: int) -> State:
         """Return the state before the first token: zeros."""
         like = next(self.rnn.parameters())
-        return tuple(like.new_zeros(self.num_layers, batch, size) for size in self.state_sizes)
+        layers = self.spec.num_layers * self.directions
+        return tuple(like.new_zeros(layers, batch, size) for size in self.spec.state_sizes.values())
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State, lengths: Tensor | None = None) -> tuple[Tensor, State]:
         """Read a stretch of every row.
 
-        x        float32 (batch, time, embedding)
+        x        float32 (batch, time, input)
         state    as `start` gives it
-        returns  the last layer's output, float32 (batch, time, output), and the state after it
+        lengths  int64 (batch,), at least 1 each, of rows that are padded on the right; None where none is
+        returns  the last layer's output, float32 (batch, time, directions × output), zeros or anything behind a row's
+                 end, and the state after it: forwards after a row's last token, backwards after its first
         """
-        if len(state) == 1 and isinstance(self.rnn, nn.RNNBase):
-            y, h = self.rnn(x, state[0])
-            return y, (h,)
-        return self.rnn(x, state)  # type: ignore[no-any-return]
+        if not isinstance(self.rnn, nn.RNNBase):
+            return self.rnn(x, state, lengths)  # type: ignore[no-any-return]
+        before = state[0] if len(state) == 1 else state
+        if lengths is None:
+            y, after = self.rnn(x, before)
+        else:
+            packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+            y, after = self.rnn(packed, before)
+            y, _ = pad_packed_sequence(y, batch_first=True, total_length=x.shape[1])
+        return y, (after,) if len(state) == 1 else after
 
 
 def detach(state: Iterable[Tensor]) -> State:

@@ -41,6 +41,7 @@ from rnn_edge.text import Tokenizer
 __all__ = ["Completer", "Completion", "Prompt"]
 
 _COVERS_TO_DRAW_FROM = 64
+_USUAL_LENGTH = 20  # tokens that say something new; one that only spells what was typed does not
 _BAD_WORDS_KEPT = 8  # lists of them whose tokens are remembered
 
 
@@ -201,7 +202,7 @@ class Completer:
             token_bytes=self._tokenizer.token_bytes,
             end_id=self._tokenizer.end_id,
             unknown_id=self._tokenizer.unknown_id,
-            max_new_tokens=options.max_new_tokens,
+            max_new_tokens=options.max_new_tokens or _USUAL_LENGTH,
             stops=_stops(options),
             repetition_penalty=options.repetition_penalty,
             no_repeat_ngram_size=options.no_repeat_ngram_size,

@@ -20,6 +20,7 @@ from rnn_edge.runtimes.completing import Completer, Completion, Prompt
 from rnn_edge.runtimes.decoding import ROWS_AT_ONCE, Position, StepModel, read, score_tokens
 from rnn_edge.runtimes.lexicon import Lexicon
 from rnn_edge.runtimes.options import GenerateOptions
+from rnn_edge.runtimes.reading import as_texts, check_text
 from rnn_edge.runtimes.session import Session, Typed, load_session
 from rnn_edge.runtimes.suggesting import Suggester, Suggestion, SuggestOptions
 from rnn_edge.text import Tokenizer
@@ -79,7 +80,7 @@ class LanguageModel:
 
         There are `num_return_sequences`, or fewer where no more exist.
         """
-        texts = _as_texts(prompt)
+        texts = as_texts(prompt)
         batch_size = max(1, ROWS_AT_ONCE // max(options.num_beams, options.num_return_sequences))
         completions = [found for _, found in self.complete_many(texts, options, batch_size=batch_size)]
         return completions[0] if isinstance(prompt, str) else completions
@@ -97,7 +98,7 @@ class LanguageModel:
 
         def starts() -> Iterator[tuple[list[int], Prompt]]:
             for text in prompts:
-                tokens, pending = self._split(_check_text(text) + options.forced_prefix)
+                tokens, pending = self._split(check_text(text) + options.forced_prefix)
                 texts.append(text)
                 yield tokens, self._prompt(pending, tokens, options)
 
@@ -107,7 +108,7 @@ class LanguageModel:
     def stream(self, prompt: str, options: GenerateOptions = _DEFAULTS) -> Iterator[str]:
         """Return the pieces of one completion as they come; together they are its text."""
         _check_streamable(options)
-        tokens, pending = self._split(_check_text(prompt) + options.forced_prefix)
+        tokens, pending = self._split(check_text(prompt) + options.forced_prefix)
         return self._completer.stream(read(self._model, [tokens]), self._prompt(pending, tokens, options), options)
 
     def suggest(
@@ -123,7 +124,7 @@ class LanguageModel:
         lexicon     suggest only these words
         user_words  suggest these too
         """
-        typed = self._type(self._nothing, _check_text(text))
+        typed = self._type(self._nothing, check_text(text))
         found = self._suggest_typed(typed, options, lexicon, user_words)
         return list(islice(found, options.num_suggestions))
 
@@ -139,7 +140,7 @@ class LanguageModel:
         The first token follows the end token, which stands before every text. A model without one scores from the
         second token on.
         """
-        texts = _as_texts(text)
+        texts = as_texts(text)
         scores = [
             _score(log_probs, characters=len(scored))
             for scored, log_probs in zip(texts, self._score_tokens(texts), strict=True)
@@ -148,7 +149,7 @@ class LanguageModel:
 
     def perplexity(self, texts: str | Sequence[str]) -> float:
         """Return the perplexity per token over all tokens of all texts."""
-        log_probs = [log_prob for of_text in self._score_tokens(_as_texts(texts)) for log_prob in of_text]
+        log_probs = [log_prob for of_text in self._score_tokens(as_texts(texts)) for log_prob in of_text]
         if not log_probs:
             raise TextError("there is no text to score: give at least one")
         return _perplexity(log_probs)
@@ -163,7 +164,7 @@ class LanguageModel:
 
     def _settle(self, text: str) -> tuple[list[int], str]:
         """Return the tokens that a session has read of a text, and its pending last word."""
-        tokens, pending = self._tokenizer.encode_typing(_check_text(text))
+        tokens, pending = self._tokenizer.encode_typing(check_text(text))
         end = self._tokenizer.end_id
         return tokens if end is None else [end, *tokens], pending
 
@@ -182,7 +183,7 @@ class LanguageModel:
 
     def _type(self, typed: Typed, text: str) -> Typed:
         """Read what typing on settles."""
-        tokens, pending = self._tokenizer.encode_typing(typed.pending + _check_text(text))
+        tokens, pending = self._tokenizer.encode_typing(typed.pending + check_text(text))
         position = typed.position
         if tokens:
             position = read(self._model, [tokens], position.state if position else None)
@@ -229,19 +230,6 @@ class LanguageModel:
                 f"this model has no end token, so it scores from the second token on, and {text!r} has only one"
             )
         return tokens
-
-
-def _as_texts(texts: str | Sequence[str]) -> list[str]:
-    """Return one text as a list of one, and check each."""
-    if isinstance(texts, str) or not isinstance(texts, Iterable):
-        return [_check_text(texts)]
-    return [_check_text(text) for text in texts]
-
-
-def _check_text(text: object) -> str:
-    if not isinstance(text, str):
-        raise TextError(f"a text must be a str, got {type(text).__name__}: decode it first")
-    return text
 
 
 def _check_streamable(options: GenerateOptions) -> None:

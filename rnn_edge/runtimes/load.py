@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
 from pathlib import Path
+from typing import TypeAlias, overload
 
 from rnn_edge.bundle import Bundle
+from rnn_edge.errors import BundleError
+from rnn_edge.runtimes.classifier import Classifier
+from rnn_edge.runtimes.embedder import Embedder
 from rnn_edge.runtimes.language_model import LanguageModel
 from rnn_edge.runtimes.self_test import self_test as run_self_test
 from rnn_edge.runtimes.step_graph import StepGraph
+from rnn_edge.runtimes.tagger import Tagger
+from rnn_edge.runtimes.translator import Describer, Translator
+from rnn_edge.runtimes.whole_graph import WholeGraph
+from rnn_edge.spec import (
+    ClassifierSpec,
+    DescriberSpec,
+    LanguageModelSpec,
+    SentenceEncoderSpec,
+    TaggerSpec,
+    TranslatorSpec,
+)
 
-__all__ = ["BUILT_IN", "load"]
+__all__ = ["BUILT_IN", "Model", "load"]
 
 BUILT_IN = Path(__file__).parent.parent / "builtin"
 """An autocompleter for Python code; docs/built-in-model.md says how it was made and how good it is."""
 
+Model: TypeAlias = LanguageModel | Translator | Describer | Classifier | Embedder | Tagger
+"""What a bundle is for."""
 
-def load(
-    path: str | Path | None = None, *, provider: str = "cpu", threads: int = 1, self_test: bool = False
-) -> LanguageModel:
-    """Open a bundle for completing and scoring text.
+
+@overload
+def load(path: None = None, *, provider: str = ..., threads: int = ..., self_test: bool = ...) -> LanguageModel: ...
+
+
+@overload
+def load(path: str | Path, *, provider: str = ..., threads: int = ..., self_test: bool = ...) -> Model: ...
+
+
+def load(path: str | Path | None = None, *, provider: str = "cpu", threads: int = 1, self_test: bool = False) -> Model:
+    """Open a bundle for what it is for: its spec's task says whether it completes, translates, describes, and so on.
 
     path       the directory that `rnn-edge export` wrote; none means the built-in autocompleter for Python code
     provider   where it must run; nothing falls back silently
@@ -27,7 +52,31 @@ def load(
     raises     BundleError, ProviderError
     """
     bundle = Bundle.read(BUILT_IN if path is None else Path(path))
-    graph = StepGraph.from_bundle(bundle, provider=provider, threads=threads)
+    spec, tokenizer = bundle.manifest.spec, bundle.tokenizer
+    whole = cache(partial(WholeGraph.from_bundle, bundle, provider=provider, threads=threads))
+    step = cache(partial(StepGraph.from_bundle, bundle, provider=provider, threads=threads))
     if self_test:
-        run_self_test(bundle, graph)
-    return LanguageModel(graph, bundle.tokenizer, fingerprint=bundle.fingerprint)
+        graphs = {role: step() if role == "step" else whole(role) for role in bundle.manifest.graphs}
+        run_self_test(bundle, graphs)
+    match spec:
+        case LanguageModelSpec():
+            return LanguageModel(step(), tokenizer, fingerprint=bundle.fingerprint)
+        case TranslatorSpec():
+            joined = 2 ** (spec.num_layers - 1) if spec.pyramidal else 1
+            assert bundle.target_tokenizer is not None  # a bundle checks that it has all its vocabularies
+            return Translator(whole("encoder"), step(), tokenizer, bundle.target_tokenizer, joined=joined)
+        case DescriberSpec():
+            return Describer(whole("encoder"), step(), tokenizer, spec.vector_size)
+        case ClassifierSpec():
+            return Classifier(whole("model"), tokenizer, spec.labels)
+        case SentenceEncoderSpec():
+            return Embedder(whole("model"), tokenizer, spec.read_size)
+        case TaggerSpec():
+            return Tagger(
+                whole("model"),
+                tokenizer,
+                spec.labels,
+                characters=bundle.character_tokenizer,
+                together=spec.decoder == "crf",
+            )
+    raise BundleError(f"bundle {bundle.path} is for task {spec.task!r}, which this runtime does not know")

@@ -42,7 +42,7 @@ _OF_BEAMS = ("early_stopping", "narrowing", "beam_threshold", "num_beam_groups",
 class GenerateOptions:
     """How many continuations to look for, how, and where each one ends."""
 
-    max_new_tokens: int = 20  # a token that only spells what was typed is not new
+    max_new_tokens: int | None = None  # none: 20 of a completion, 200 of what ends by itself, such as a translation
     num_beams: int = 1  # 1: follow the likeliest token, or sample
     num_return_sequences: int = 1  # how many completions to return, best first
     do_sample: bool = False
@@ -85,6 +85,8 @@ class GenerateOptions:
         problems = {}
         for name, (low, high) in _WHOLE_NUMBERS.items():
             value = getattr(self, name)
+            if value is None and name == "max_new_tokens":
+                continue
             if type(value) is not int or not low <= value <= high:
                 problems[name] = f"{name} must be a whole number from {low} to {high}, got {value!r}"
         for name, (least, most) in _NUMBERS.items():

@@ -15,31 +15,32 @@ from numpy.typing import NDArray
 from rnn_edge.bundle import Bundle, Graph, Port
 from rnn_edge.errors import BundleError, RnnEdgeError, TextError
 from rnn_edge.runtimes.arrays import Floats, Ids, State
+from rnn_edge.runtimes.names import ATTENTION, LOGITS, TOKENS, next_state_name
 from rnn_edge.runtimes.providers import open_session
 
-__all__ = ["LOGITS", "TOKENS", "StepGraph", "next_state_name"]
-
-TOKENS, LOGITS = "tokens", "logits"
-
-
-def next_state_name(name: str) -> str:
-    """Return the output's name for a state's input name: `h` comes back as `next_h`."""
-    return f"next_{name}"
+__all__ = ["StepGraph"]
 
 
 class StepGraph:
-    """Runs one step graph; implements `StepModel`."""
+    """Runs one step graph; implements `StepModel`.
+
+    A state that the graph does not give back, such as an encoder's memory, stays what it is.
+    """
 
     def __init__(self, content: bytes, state_ports: Sequence[Port], *, provider: str = "cpu", threads: int = 1) -> None:
         self._session = open_session(content, provider=provider, threads=threads)
         self._ports = tuple(state_ports)
-        names = [port.name for port in self._ports]
-        self._inputs = [TOKENS, *names]
-        self._outputs = [LOGITS, *map(next_state_name, names)]
+        self._names = [port.name for port in self._ports]
         found = [port.name for port in self._session.get_inputs()]
-        if found != self._inputs or [port.name for port in self._session.get_outputs()] != self._outputs:
+        given = [port.name for port in self._session.get_outputs()]
+        self._moving = [name for name in self._names if next_state_name(name) in given]
+        self._outputs = [LOGITS, *map(next_state_name, self._moving)]
+        self.has_attention = ATTENTION in given
+        self.moving = len(self._moving)  # how many parts of the state, its first ones, a step changes
+        if found != [TOKENS, *self._names] or not self._moving or set(given) - {ATTENTION} != set(self._outputs):
             raise BundleError(
-                f"this is not a step graph: wanted the inputs {', '.join(self._inputs)}, found {', '.join(found)}"
+                f"this is not a step graph: wanted the inputs {', '.join([TOKENS, *self._names])}, "
+                f"found {', '.join(found)}"
             )
 
     @classmethod
@@ -59,15 +60,30 @@ class StepGraph:
         """Read a stretch of every row.
 
         tokens   int64 (batch, time), time at least 1; -1 means "nothing here" and leaves the row's state as it is
-        state    as `start` gives it
+        state    as `start`, or an encoder, gives it
         returns  logits float32 (batch, vocab) of what follows each row's last token, and the state after it
         """
-        feed = dict(zip(self._inputs, (tokens, *state), strict=True))
+        logits, *after = self._run(self._outputs, tokens, state)
+        return logits, self._after(state, after)
+
+    def look(self, tokens: Ids, state: State) -> tuple[Floats, State, Floats]:
+        """Read as `step` does; return also where the last token looked, float32 (batch, source), rows that sum to 1."""
+        logits, weights, *after = self._run([LOGITS, ATTENTION, *self._outputs[1:]], tokens, state)
+        return logits, self._after(state, after), weights
+
+    def _after(self, before: State, moved: Sequence[Floats]) -> State:
+        if len(moved) == len(before):
+            return tuple(moved)
+        news = dict(zip(self._moving, moved, strict=True))
+        return tuple(news.get(name, old) for name, old in zip(self._names, before, strict=True))
+
+    def _run(self, outputs: Sequence[str], tokens: Ids, state: State) -> list[Floats]:
+        feed = dict(zip([TOKENS, *self._names], (tokens, *state), strict=True))
         try:
-            logits, *after = self._session.run(self._outputs, feed)
+            found: list[Floats] = self._session.run(outputs, feed)
         except Exception as error:  # onnxruntime has a dozen unrelated classes for this
             raise self._explain(tokens, state) from error
-        return logits, tuple(after)
+        return found
 
     def _explain(self, tokens: Ids, state: State) -> RnnEdgeError:
         """Say what a step wants and what it got; looked at only after it failed."""

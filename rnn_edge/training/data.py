@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,9 +18,10 @@ from torch import Tensor
 from rnn_edge.errors import TextError, TrainingError
 from rnn_edge.text import Tokenizer
 
-__all__ = ["Corpus", "Rows", "read_corpus", "token_rows", "token_stream"]
+__all__ = ["Corpus", "Rows", "describe_files", "read_corpus", "read_text", "token_rows", "token_stream"]
 
 _HELD_OUT_SHARE = 0.05
+_KEPT_NAMES = 20  # of files: a corpus may have thousands, and every bundle would carry them
 _SLACK_SHARE = 0.05  # how far the cut may move for a document to stay whole, or a line
 
 
@@ -85,7 +87,7 @@ def read_corpus(paths: Sequence[Path], *, held_out: Sequence[Path] = (), lines: 
 
 
 def _documents(path: Path, *, lines: bool) -> list[str]:
-    text = _read(path)
+    text = read_text(path)
     if not lines:
         return [text]
     found = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
@@ -94,7 +96,8 @@ def _documents(path: Path, *, lines: bool) -> list[str]:
     return found
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return a UTF-8 file's text as it is, line ends included; refuse one that is empty or something else."""
     try:
         text = path.read_bytes().decode()
     except OSError as error:
@@ -135,6 +138,15 @@ def _cut(documents: list[str], position: int) -> tuple[list[str], list[str]]:
         after.append(document[inside:])
         start += len(document)
     return [part for part in before if part], [part for part in after if part]
+
+
+def describe_files(files: Sequence[tuple[str, int]]) -> dict[str, Any]:
+    """Return what a checkpoint's history says of the files that were learnt from."""
+    return {
+        "files": len(files),
+        "bytes": sum(size for _, size in files),
+        "names": [name for name, _ in files[:_KEPT_NAMES]],
+    }
 
 
 def token_stream(tokenizer: Tokenizer, documents: Sequence[str]) -> Tensor:

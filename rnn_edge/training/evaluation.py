@@ -40,6 +40,22 @@ class Evaluation:
         """Return the measure that does not depend on the tokenizer (except for unknown words)."""
         return self.loss * self.tokens / math.log(2) / self.characters
 
+    @property
+    def criterion(self) -> float:
+        """Return the loss."""
+        return self.loss
+
+    def in_short(self) -> str:
+        """Return the one figure that shows progress."""
+        return f"perplexity {self.perplexity:.2f}"
+
+    def describe(self) -> str:
+        """Return all figures in one line."""
+        return (
+            f"held-out text: perplexity {self.perplexity:.2f}, {self.bits_per_character:.3f} bits per character, "
+            f"top-1 {self.top1:.1%}, top-3 {self.top3:.1%} of {self.tokens:,} tokens"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for a checkpoint or JSON."""
         return {

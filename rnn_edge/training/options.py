@@ -12,9 +12,10 @@ from typing import Any, Literal, get_args
 
 from rnn_edge.errors import TrainingError
 
-__all__ = ["Schedule", "TrainOptions"]
+__all__ = ["Schedule", "TrainOptions", "TrainTask"]
 
 Schedule = Literal["cosine", "constant"]
+TrainTask = Literal["language-model", "translate", "classify", "tag"]
 
 _LARGEST_COUNT = 2**31 - 1
 _LARGEST_SEED = 2**63 - 1  # what torch takes
@@ -32,6 +33,8 @@ class TrainOptions:
     learning_rate: float = 6e-3  # the highest; small recurrent networks bear it with clipping, and learn faster
     weight_decay: float = 0.01  # of matrices; biases are left alone
     clip_norm: float = 1.0  # a rare steep gradient must not throw the weights away
+    label_smoothing: float = 0.0  # share of certainty that translators and classifiers spread over all answers
+    word_dropout: float = 0.0  # share of words that classifiers and taggers read as unknown, to learn to do without
     warmup: float = 0.02  # share of the run in which the learning rate rises, while Adam's averages fill
     schedule: Schedule = "cosine"  # falls to zero, which is worth several percent of perplexity
     eval_interval: int = 100  # steps between looks at the held-out text; a kill loses at most this
@@ -75,8 +78,11 @@ class TrainOptions:
         ]
         if not _is_number(self.weight_decay) or self.weight_decay < 0:
             problems.append(f"weight_decay must be a number from 0, got {self.weight_decay!r}")
-        if not _is_number(self.warmup) or not 0 <= self.warmup < 1:
-            problems.append(f"warmup must be a share from 0 to below 1, got {self.warmup!r}")
+        problems += [
+            f"{name} must be a share from 0 to below 1, got {getattr(self, name)!r}"
+            for name in ("label_smoothing", "word_dropout", "warmup")
+            if not _is_number(getattr(self, name)) or not 0 <= getattr(self, name) < 1
+        ]
         return problems
 
     def learning_rate_at(self, share: float) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from rnn_edge.training.evaluation import Evaluation
+    from rnn_edge.training.lesson import Measured
 
 __all__ = ["Finished", "Progress", "StopReason", "describe_finish", "describe_progress", "finish_to_dict"]
 
@@ -22,18 +22,18 @@ _REASONS: dict[StopReason, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """One step, and at times a look at the held-out text after it."""
+    """One step, and at times a look at the held-out examples after it."""
 
     step: int  # from 1
     total_steps: int
     epoch: int  # from 1
-    loss: float  # of this step; natural log, mean over tokens
+    loss: float  # of this step; natural log, mean over what is foretold
     learning_rate: float
     gradient_norm: float  # before clipping
     tokens_per_second: float  # since the run began
     seconds: float  # since the run began, interruptions left out
     share: float  # of the run that lies behind, from 0 to 1
-    held_out: Evaluation | None = None
+    held_out: Measured | None = None
     improved: bool = False  # whether this look was the best so far
 
     @property
@@ -44,22 +44,22 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """How a run ended: the best model, measured here on all held-out text, is in `output`."""
+    """How a run ended: the best model, measured here on all held-out examples, is in `output`."""
 
     output: Path
-    held_out: Evaluation
+    held_out: Measured
     stopped_by: StopReason
     steps: int
     seconds: float
 
 
-def describe_progress(progress: Progress, held_out: Evaluation | None) -> str:
+def describe_progress(progress: Progress, held_out: Measured | None) -> str:
     """Return one line: where the run stands, how well it did at the last look, how fast it is, how long to go."""
     parts = [
         f"step {progress.step:,}/{progress.total_steps:,}",
         f"epoch {progress.epoch}",
         f"loss {progress.loss:.3f}",
-        f"perplexity {held_out.perplexity:.2f}" if held_out else "",
+        held_out.in_short() if held_out else "",
         f"{progress.tokens_per_second:,.0f} tokens/s",
         f"{_clock(progress.seconds_left)} left",
     ]
@@ -68,10 +68,8 @@ def describe_progress(progress: Progress, held_out: Evaluation | None) -> str:
 
 def describe_finish(finished: Finished) -> str:
     """Return three lines: how good the best model is, where it is, what to type next."""
-    held_out = finished.held_out
     return (
-        f"held-out text: perplexity {held_out.perplexity:.2f}, {held_out.bits_per_character:.3f} bits per character, "
-        f"top-1 {held_out.top1:.1%}, top-3 {held_out.top3:.1%} of {held_out.tokens:,} tokens\n"
+        f"{finished.held_out.describe()}\n"
         f"saved {finished.output} after {finished.steps:,} steps in {_clock(finished.seconds)}: "
         f"{_REASONS[finished.stopped_by]}\n"
         f"next: rnn-edge export {finished.output}"

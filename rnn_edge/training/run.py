@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rnn_edge.errors import CheckpointError, TrainingError
-from rnn_edge.modules import LanguageModel, State
+from rnn_edge.modules import Network, State, build
 from rnn_edge.modules.checkpoint import read_tensors, write_tensors
 from rnn_edge.spec import ModelSpec
 from rnn_edge.training.options import TrainOptions
@@ -35,13 +35,13 @@ Weights = dict[str, Tensor]
 class Run:
     """Where a run stands. The one thing in training that changes."""
 
-    model: LanguageModel
+    model: Network
     optimizer: torch.optim.Optimizer
-    state: State  # carried from window to window, float32 (layers, batch, width) each
+    state: State  # carried from step to step, where the lesson has one; float32 (layers, batch, width) each
     random: Tensor  # the state of torch's generator, uint8 (bytes,): what dropout draws from
     step: int = 0
     seconds: float = 0.0
-    best_loss: float = math.inf
+    best_criterion: float = math.inf
     best_weights: Weights = field(default_factory=dict)
     looks_without_gain: int = 0  # evaluations since the best one
 
@@ -57,7 +57,7 @@ class Run:
             torch.set_rng_state(outside)
 
 
-def start_run(spec: ModelSpec, options: TrainOptions, *, batch: int) -> Run:
+def start_run(spec: ModelSpec, options: TrainOptions) -> Run:
     """Return a run before its first step, its weights drawn from the seed."""
     parameters = _count_parameters(spec)
     if parameters > _MOST_PARAMETERS:
@@ -67,14 +67,14 @@ def start_run(spec: ModelSpec, options: TrainOptions, *, batch: int) -> Run:
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        model = LanguageModel(spec).train()
+        model = build(spec).train()
         random = torch.get_rng_state()
-    return Run(model, _optimizer(model, options), model.start(batch), random)
+    return Run(model, _optimizer(model, options), (), random)
 
 
 def _count_parameters(spec: ModelSpec) -> int:
     with torch.device("meta"):  # allocates nothing
-        return sum(weight.numel() for weight in LanguageModel(spec).parameters())
+        return sum(weight.numel() for weight in build(spec).parameters())
 
 
 def _optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
@@ -103,7 +103,7 @@ def save_run(run: Run, output: Path, *, fingerprint: dict[str, Any]) -> None:
         "random": run.random,
         "step": run.step,
         "seconds": run.seconds,
-        "best_loss": run.best_loss,
+        "best_criterion": run.best_criterion,
         "best_weights": run.best_weights,
         "looks_without_gain": run.looks_without_gain,
     }
@@ -130,7 +130,7 @@ def restore_run(run: Run, output: Path, *, fingerprint: dict[str, Any]) -> None:
     run.random = content["random"]
     run.step = content["step"]
     run.seconds = content["seconds"]
-    run.best_loss = content["best_loss"]
+    run.best_criterion = content["best_criterion"]
     run.best_weights = content["best_weights"]
     run.looks_without_gain = content["looks_without_gain"]
 

@@ -10,14 +10,14 @@ from onnxscript import GraphBuilder
 
 from rnn_edge.exporters.cells import Layer, step
 from rnn_edge.exporters.weights import FP32, Weights
-from rnn_edge.spec import ModelSpec
+from rnn_edge.spec import LanguageModelSpec
 
 CELLS = {"elman": torch.nn.RNNCell, "gru": torch.nn.GRUCell, "lstm": torch.nn.LSTMCell}
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_step_is_torch_own(cell):
-    spec = ModelSpec(vocab_size=9, embedding_size=5, hidden_size=7, cell=cell)
+    spec = LanguageModelSpec(vocab_size=9, embedding_size=5, hidden_size=7, cell=cell)
     torch.manual_seed(0)
     reference = CELLS[cell](5, 7)
     builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": 17}, name="one"))

@@ -9,15 +9,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import darwin_checkpoint, shared, tiny_bundle, tiny_checkpoint
+from helpers import (
+    DARWIN,
+    TASKS,
+    darwin_checkpoint,
+    padded,
+    shared,
+    some_checkpoint,
+    tiny_bundle,
+    tiny_checkpoint,
+    tiny_network,
+)
 
 import rnn_edge
 from rnn_edge.bundle import Bundle
 from rnn_edge.errors import BundleError, CheckpointError, ExportError
 from rnn_edge.exporters import ExportOptions, export, verify
-from rnn_edge.modules import Checkpoint, LanguageModel, save_checkpoint
+from rnn_edge.modules import Checkpoint, LanguageModel, import_weights, save_checkpoint
+from rnn_edge.runtimes.self_test import self_test
 from rnn_edge.runtimes.step_graph import StepGraph
-from rnn_edge.spec import ModelSpec
+from rnn_edge.runtimes.whole_graph import WholeGraph
+from rnn_edge.spec import LanguageModelSpec
 from rnn_edge.text import Tokenizer
 
 PT, RNN = Path("model.pt"), Path("model.rnn")
@@ -117,7 +129,7 @@ def test_verify_tells_another_network_and_another_vocabulary(checkpoint):
 
 def test_a_ten_megabyte_model_exports_in_under_two_seconds():
     tokenizer = Tokenizer.train("bpe", ["a"])
-    spec = ModelSpec(vocab_size=tokenizer.vocab_size, embedding_size=256, hidden_size=700)
+    spec = LanguageModelSpec(vocab_size=tokenizer.vocab_size, embedding_size=256, hidden_size=700)
     model = LanguageModel(spec).eval()
     assert sum(each.numel() for each in model.parameters()) * 4 > 10e6
     started = time.process_time()  # of this process alone, whatever else the machine does
@@ -126,11 +138,11 @@ def test_a_ten_megabyte_model_exports_in_under_two_seconds():
 
 
 def test_a_published_character_model_gives_its_recorded_numbers():
-    """ml5's CharRNN of Darwin: TensorFlow weights in our LanguageModel, exported, against what ml5's code recorded."""
+    """ml5's CharRNN of Darwin: TensorFlow's tensors in our LanguageModel, exported, against ml5's own recordings."""
     checkpoint = darwin_checkpoint()
     tokenizer = checkpoint.tokenizer
-    recorded = np.load(shared("models/ml5_charrnn/darwin/golden.npz"))
-    golden = json.loads(shared("models/ml5_charrnn/darwin/golden.json").read_text())
+    golden = json.loads(shared(f"{DARWIN}/golden.json").read_text())
+    recorded = np.load(shared(f"{DARWIN}/golden.npz"))
     export(checkpoint, RNN)
     loaded = rnn_edge.load(RNN)
     graph = StepGraph.from_bundle(Bundle.read(RNN))
@@ -145,6 +157,25 @@ def test_a_published_character_model_gives_its_recorded_numbers():
             np.testing.assert_allclose(part[:, 0], recorded[f"{index}.{name}"], rtol=1e-4, atol=1e-4)
         options = rnn_edge.GenerateOptions(max_new_tokens=len(case["greedy_ids"]))
         assert loaded.complete(case["seed"], options)[0].text == case["greedy_text"]
+
+
+def test_a_published_speech_detectors_lstm_gives_its_recorded_states():
+    """Silero VAD: its 375 recorded input vectors are the embedding, so that token t is the vector of window t."""
+    weights = np.load(shared("models/silero_vad/weights_torch_order.npz"))
+    recorded = np.load(shared("models/silero_vad/golden.npz"))
+    vectors = recorded["lstm_input"]
+    layer = [weights[f"lstm_cell.{name}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    model = LanguageModel(LanguageModelSpec(vocab_size=len(vectors), embedding_size=128, hidden_size=128)).eval()
+    model.embedding.weight.data = torch.from_numpy(vectors)
+    model.stack.rnn.load_state_dict(import_weights("torch", "lstm", [layer]))
+    tokenizer = Tokenizer.characters(padded([], len(vectors)))
+    export(Checkpoint(model, tokenizer), RNN)
+    graph = StepGraph.from_bundle(Bundle.read(RNN))
+    state = graph.start(1)
+    for window, expected in enumerate(zip(recorded["h"], recorded["c"], strict=True)):
+        _, state = graph.step(np.array([[window]]), state)
+        for part, values in zip(state, expected, strict=True):
+            np.testing.assert_allclose(part[0, 0], values, rtol=1e-4, atol=1e-5)
 
 
 EVAL = "the cat sat on the mat, the end of it\n" * 20
@@ -186,7 +217,7 @@ def test_rounding_that_costs_too_much_is_refused_and_says_where():
     with torch.no_grad():
         source.model.stack.rnn.bias_ih_l0[3 * 48 + 5] = -40  # shuts the output gate of unit 5
         source.model.output.weight[:, 5] = 100
-    source = Checkpoint(source.model, source.tokenizer, {}, _sampled(source.model, 2000))
+    source = Checkpoint(source.model, source.tokenizer, {}, {"tokens": _sampled(source.model, 2000)})
     with pytest.raises(ExportError, match=r"raises the perplexity .* output costs most.*--keep-float output"):
         export(source, RNN, ExportOptions(precision="int8"))
     assert not RNN.exists()
@@ -226,10 +257,10 @@ def test_auto_takes_the_smallest_that_passes():
 
 
 def test_rounding_needs_text_to_be_judged_by(checkpoint):
-    with pytest.raises(ExportError, match="give some with --eval"):
+    with pytest.raises(ExportError, match="remembers no tokens: give some text with --eval"):
         export(checkpoint, RNN, ExportOptions(precision="int8"))
     tokens = torch.tensor(checkpoint.tokenizer.encode(EVAL))
-    save_checkpoint(Checkpoint(checkpoint.model, checkpoint.tokenizer, {}, tokens), PT)
+    save_checkpoint(Checkpoint(checkpoint.model, checkpoint.tokenizer, {}, {"tokens": tokens}), PT)
     export(PT, RNN, ExportOptions(precision="int8", max_loss=0.5))
 
 
@@ -243,3 +274,100 @@ def test_all_wrong_options_are_told_at_once():
         ExportOptions(precision="int3", max_loss=-1, max_bytes=0)
     for word in ("precision", "max_loss", "max_bytes"):
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_every_task_is_exported_verified_and_tested_on_its_machine(task, precision):
+    source = some_checkpoint(task)
+    save_checkpoint(source, PT)
+    exported = export(PT, RNN, ExportOptions(precision=precision, max_loss=9))
+    verified = verify(PT, RNN)
+    assert verified.passed
+    assert verified.max_error == exported.parity.max_error
+    bundle = Bundle.read(RNN)
+    graphs = {
+        role: StepGraph.from_bundle(bundle) if role == "step" else WholeGraph.from_bundle(bundle, role)
+        for role in bundle.manifest.graphs
+    }
+    assert self_test(bundle, graphs) <= 1e-6
+    wanted = {"golden.json", "manifest.json", "model.onnx", "tokenizer.json"}
+    wanted |= {"encoder.onnx"} if task in ("translate", "describe") else set()
+    wanted |= {"target_tokenizer.json"} if task == "translate" else set()
+    wanted |= {"character_tokenizer.json"} if task == "tag" else set()
+    assert {path.name for path in RNN.iterdir()} == wanted
+    assert bool(bundle.manifest.quality) == (precision != "fp32" and task not in ("describe", "embed"))
+    with torch.no_grad():
+        next(source.model.parameters())[3] += 1
+    save_checkpoint(source, PT)
+    assert not verify(PT, RNN).passed
+
+
+def test_verify_tells_another_target_vocabulary():
+    source = some_checkpoint("translate")
+    export(source, RNN)
+    other = Tokenizer.train("characters", ["the cat sat on the mat, the end of it?"])
+    size = source.model.spec.target_vocab_size
+    assert other.vocab_size == size
+    save_checkpoint(Checkpoint(source.model, source.tokenizer, target_tokenizer=other), PT)
+    with pytest.raises(ExportError, match="their vocabularies differ"):
+        verify(PT, RNN)
+
+
+@pytest.mark.parametrize("task", ["translate", "classify", "tag"])
+def test_a_network_without_examples_is_not_rounded(task):
+    source = some_checkpoint(task)
+    bare = Checkpoint(
+        source.model,
+        source.tokenizer,
+        target_tokenizer=source.target_tokenizer,
+        character_tokenizer=source.character_tokenizer,
+    )
+    with pytest.raises(ExportError, match=r"this checkpoint remembers no .*: train it again"):
+        export(bare, RNN, ExportOptions(precision="int8"))
+    with pytest.raises(ExportError, match="only a language model is judged by a text"):
+        export(source, RNN, ExportOptions(precision="int8", eval_text="the cat"))
+    assert not RNN.exists()
+
+
+@pytest.mark.parametrize("task", ["describe", "embed"])
+def test_where_nothing_says_what_is_right_the_precision_has_to_be_chosen(task):
+    with pytest.raises(ExportError, match="has no right answers"):
+        export(some_checkpoint(task), RNN, ExportOptions(precision="auto"))
+
+
+def test_halves_are_compared_with_what_is_kept_float():
+    """Half of a matrix of PyTorch's is a matrix of its own in the graph, and may alone be kept."""
+    source = tiny_checkpoint(cell="gru", reset_after=False)
+    for kept in ("layer0.candidate", "layer0.state"):
+        options = ExportOptions(precision="fp16", keep_float=(kept,), eval_text=EVAL)
+        exported = export(source, RNN, options)
+        assert {each.name for each in exported.tensors if each.reason == "kept float"} == {kept}
+
+
+def test_exporting_halves_leaves_the_checkpoint_as_it_was():
+    source = tiny_checkpoint()
+    before = source.model.embedding.weight.clone()
+    export(source, RNN, ExportOptions(precision="fp16", eval_text=EVAL))
+    assert torch.equal(source.model.embedding.weight, before)
+
+
+def test_verify_of_an_exact_bundle_opens_its_graphs_alone(checkpoint, monkeypatch):
+    export(PT, RNN)
+    opened = []
+    open_it = StepGraph.__init__
+    monkeypatch.setattr(StepGraph, "__init__", lambda *given, **options: opened.append(open_it(*given, **options)))
+    verify(PT, RNN)
+    assert len(opened) == 1
+
+
+def test_the_part_of_a_classifier_that_gives_a_texts_vector_is_exported_alone():
+    checkpoint = tiny_network("classify", bidirectional=True)
+    save_checkpoint(checkpoint, PT)
+    export(PT, RNN, ExportOptions(embed=True))
+    assert verify(PT, RNN).passed
+    vectors = rnn_edge.load(RNN).embed(["the cat", "on"])
+    tokens = torch.tensor([checkpoint.tokenizer.encode("the cat")])
+    np.testing.assert_allclose(vectors[0], checkpoint.model.sentence(tokens)[0].detach().numpy(), atol=1e-5)
+    with pytest.raises(ExportError, match="only a classifier has texts' vectors"):
+        export(tiny_checkpoint(), Path("other.rnn"), ExportOptions(embed=True))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rnn_edge.bundle import Precision
 from rnn_edge.errors import ExportError
-from rnn_edge.exporters.graphs import NEWEST_OPSET, OLDEST_OPSET, describe_graph, step_graph
+from rnn_edge.exporters.graphs import NEWEST_OPSET, OLDEST_OPSET, build, describe_graph
 from rnn_edge.exporters.weights import Plan
 from rnn_edge.runtimes.step_graph import StepGraph
 
@@ -38,43 +38,43 @@ def model(name: str, **changes):
 
 
 def opened(graph: onnx.ModelProto, threads: int = 1) -> StepGraph:
-    return StepGraph(graph.SerializeToString(), describe_graph(graph, "x").inputs[1:], threads=threads)
+    return StepGraph(graph.SerializeToString(), describe_graph("step", graph).inputs[1:], threads=threads)
 
 
 @functools.cache
 def running(name: str, precision: str = "fp32", threads: int = 1) -> StepGraph:
-    return opened(step_graph(model(name), Plan(precision)).proto, threads)
+    return opened(build(model(name), Plan(precision)).protos["step"], threads)
 
 
 @every_cell
 @pytest.mark.parametrize("opset", range(OLDEST_OPSET, NEWEST_OPSET + 1))
 def test_every_opset_gives_a_valid_graph_with_the_same_numbers(name, opset):
     network = model(name)
-    graph = step_graph(network, opset=opset).proto
+    graph = build(network, opset=opset).protos["step"]
     onnx.checker.check_model(graph, full_check=True)
     assert graph.opset_import[0].version == opset
     tokens = np.array([[1, 2, 3]])
-    found, expected = opened(graph), opened(step_graph(network).proto)
+    found, expected = opened(graph), opened(build(network).protos["step"])
     assert np.array_equal(found.step(tokens, found.start(1))[0], expected.step(tokens, expected.start(1))[0])
 
 
 @pytest.mark.parametrize("opset", [0, 16, 27])
 def test_other_opsets_are_refused(opset):
     with pytest.raises(ExportError, match="opset must be from 17 to 26"):
-        step_graph(model("gru"), opset=opset)
+        build(model("gru"), opset=opset)
 
 
 @every_cell
 def test_the_same_model_gives_the_same_bytes(name):
     network = model(name)
-    first, second = (step_graph(network).proto.SerializeToString(deterministic=True) for _ in range(2))
+    first, second = (build(network).protos["step"].SerializeToString(deterministic=True) for _ in range(2))
     assert first == second
 
 
 @every_cell
 def test_the_contract_of_names_and_shapes(name):
     network = model(name)
-    graph, spec = describe_graph(step_graph(network).proto, "model.onnx"), network.spec
+    graph, spec = describe_graph("step", build(network).protos["step"]), network.spec
     states = [(key, "float32", (spec.num_layers, "batch", size)) for key, size in spec.state_sizes.items()]
     assert [(port.name, port.dtype, port.shape) for port in graph.inputs] == [
         ("tokens", "int64", ("batch", "time")), *states
@@ -88,13 +88,13 @@ def test_tied_weights_are_stored_once():
     """Of all tensors, only the embedding has as many numbers as the vocabulary times its width."""
     tied = tiny_checkpoint(tied=True).model
     size = tied.spec.vocab_size * 12
-    large = [each.name for each in step_graph(tied).proto.graph.initializer if np.prod(each.dims) == size]
+    large = [each.name for each in build(tied).protos["step"].graph.initializer if np.prod(each.dims) == size]
     assert large == ["embedding"]
 
 
 def test_no_name_hides_another():
     """ONNX forbids a subgraph to use a name of the graph around it again."""
-    graph = step_graph(model("lstm")).proto.graph
+    graph = build(model("lstm")).protos["step"].graph
     names = [each.name for each in graph.input] + [each.name for each in graph.initializer]
     names += [output for node in graph.node for output in node.output]
     bodies = [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]

@@ -7,13 +7,15 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from helpers import tiny_checkpoint
+from helpers import some_network, some_spec, tiny_checkpoint
 
 from rnn_edge.errors import ExportError
-from rnn_edge.exporters.graphs import describe_graph, step_graph
-from rnn_edge.exporters.parity import Parity, TorchSteps
-from rnn_edge.exporters.parity import measure_parity as measure
+from rnn_edge.exporters.graphs import build, describe_graph
+from rnn_edge.exporters.opened import Opened
+from rnn_edge.exporters.parity import Parity, References, TorchSteps, measure
+from rnn_edge.exporters.parity import measure_parity as measure_steps
 from rnn_edge.runtimes.step_graph import StepGraph
+from rnn_edge.runtimes.whole_graph import WholeGraph
 from rnn_edge.spec import Cell
 from rnn_edge.text import TokenizerKind
 
@@ -31,12 +33,12 @@ VARIED = {
 
 
 def measure_parity(model, graph) -> Parity:
-    return measure(TorchSteps(model), graph, vocab_size=model.spec.vocab_size)
+    return measure_steps(TorchSteps(model), graph, vocab_size=model.spec.vocab_size)
 
 
 def graph_of(model) -> StepGraph:
-    proto = step_graph(model).proto
-    return StepGraph(proto.SerializeToString(), describe_graph(proto, "x").inputs[1:])
+    proto = build(model).protos["step"]
+    return StepGraph(proto.SerializeToString(), describe_graph("step", proto).inputs[1:])
 
 
 @pytest.mark.parametrize("kind", get_args(TokenizerKind))
@@ -63,8 +65,8 @@ class Wrong(StepGraph):
     """A graph with one fault at a time."""
 
     def __init__(self, model, fault: str) -> None:
-        proto = step_graph(model).proto
-        super().__init__(proto.SerializeToString(), describe_graph(proto, "x").inputs[1:])
+        proto = build(model).protos["step"]
+        super().__init__(proto.SerializeToString(), describe_graph("step", proto).inputs[1:])
         self._fault = fault
 
     def step(self, tokens, state):
@@ -105,9 +107,9 @@ def test_a_fault_is_caught_and_named(fault, caught_by):
 def test_a_gru_with_the_wrong_reset_is_caught():
     """The fault that torch.onnx exports have had: the reset before the matrix product instead of after it."""
     model = tiny_checkpoint(cell="gru").model
-    proto = step_graph(model).proto
+    proto = build(model).protos["step"]
     torch.nn.init.zeros_(model.stack.rnn.bias_hh_l0)
-    parity = measure_parity(model, StepGraph(proto.SerializeToString(), describe_graph(proto, "x").inputs[1:]))
+    parity = measure_parity(model, StepGraph(proto.SerializeToString(), describe_graph("step", proto).inputs[1:]))
     assert not parity.passed
 
 
@@ -116,3 +118,64 @@ def test_the_figures_are_the_same_each_time():
     first, second = (measure_parity(model, graph_of(model)) for _ in range(2))
     assert first == second
     assert isinstance(first, Parity)
+
+
+class WrongReader:
+    """A graph that reads whole texts, with one fault at a time."""
+
+    def __init__(self, right: WholeGraph, fault: str) -> None:
+        self._right, self._fault = right, fault
+        self.inputs, self.outputs = right.inputs, right.outputs
+
+    def run(self, tokens):
+        outputs = dict(zip(self.outputs, self._right.run(tokens), strict=True))
+        if self._fault == "padding is read as a token":
+            outputs = dict(zip(self.outputs, self._right.run(np.maximum(tokens, 0)), strict=True))
+        if self._fault == "rows are mixed up":
+            outputs["h"] = outputs["h"][:, ::-1]
+        if self._fault == "padding is looked at":
+            outputs["memory_mask"] = np.ones_like(outputs["memory_mask"])
+        if self._fault == "not a number":
+            outputs["memory"] = outputs["memory"] * np.float32("nan")
+        if self._fault == "slightly off":
+            outputs["memory_keys"] = outputs["memory_keys"] + np.float32(1e-4)
+        return tuple(outputs.values())
+
+
+@pytest.mark.parametrize(("fault", "caught_by"), [
+    ("padding is read as a token", "encoder padded"),
+    ("rows are mixed up", "encoder padded"),
+    ("padding is looked at", "whole"),
+    ("not a number", "encoder alone"),
+    ("slightly off", "encoder alone"),
+])  # fmt: skip
+def test_a_fault_of_an_encoder_is_caught_and_named(fault, caught_by):
+    spec = some_spec("translate", "gru", 0, attention="general", bidirectional=False, num_layers=1, pyramidal=False)
+    network = some_network(spec)
+    right = Opened.from_built(build(network))
+    references = References.in_torch(network, "PyTorch", 1e-5)
+    assert measure(references, right, spec).passed
+    parity = measure(references, Opened(WrongReader(right.reader, fault), right.step), spec)
+    assert caught_by in [check.name for check in parity.checks if not check.passed]
+
+
+@pytest.mark.parametrize("fault", ["labels", "logits", "log_prob"])
+def test_a_fault_of_a_tagger_is_caught(fault):
+    spec = some_spec("tag", "elman", 0, character_vocab_size=0)
+    network = some_network(spec)
+    right = Opened.from_built(build(network)).reader
+
+    class Wrong:
+        inputs, outputs = right.inputs, right.outputs
+
+        def run(self, *arrays):
+            outputs = dict(zip(right.outputs, right.run(*arrays), strict=True))
+            if fault == "labels":
+                outputs["labels"] = np.where(outputs["labels"] == 1, 2, outputs["labels"])
+            else:
+                outputs[fault] = outputs[fault] + np.float32(1e-3)
+            return tuple(outputs.values())
+
+    parity = measure(References.in_torch(network, "PyTorch", 1e-5), Opened(Wrong(), None), spec)
+    failed = [check.name for check in parity.checks if not check.passed]
+    assert failed == (["log-probs"] if fault == "log_prob" else ["texts alone", "texts padded"])

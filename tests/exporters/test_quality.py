@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from rnn_edge.errors import ExportError
-from rnn_edge.exporters.quality import compare
+from rnn_edge.exporters.opened import Opened
+from rnn_edge.exporters.quality import compare, compare_labels, compare_texts
 
 
 class Bigrams:
@@ -51,3 +52,78 @@ def test_the_figures_by_hand():
 def test_too_little_text_is_refused():
     with pytest.raises(ExportError, match="5 tokens of held-out text are too few"):
         compare(UNIFORM, LOADED, np.arange(5) % 4)
+
+
+class Labels:
+    """Scores each text by its first token alone, by a table; or each of its words."""
+
+    inputs = ("tokens",)
+
+    def __init__(self, table, *, by_word: bool = False):
+        self.table, self.by_word = np.asarray(table, np.float32), by_word
+        self.outputs = ("labels", "logits", "log_prob") if by_word else ("logits",)
+
+    def run(self, tokens):
+        logits = self.table[np.maximum(tokens, 0)] if self.by_word else self.table[tokens[:, 0]]
+        return (np.zeros(tokens.shape, np.int64), logits, np.zeros(len(tokens))) if self.by_word else (logits,)
+
+
+EVEN, SURE = np.zeros((3, 2)), np.log([[0.9, 0.1]] * 3)
+
+
+def test_labels_of_texts_by_hand():
+    """Of a hundred texts, seventy have label 0."""
+    held_out = {"tokens": np.ones((100, 3), np.int64), "labels": np.arange(100) % 10 // 7}
+    quality = compare_labels(Labels(EVEN), Labels(SURE), held_out)
+    assert quality.tokens == 100
+    assert quality.perplexity_before == pytest.approx(2)
+    assert quality.perplexity_after == pytest.approx(math.exp(-(0.7 * math.log(0.9) + 0.3 * math.log(0.1))))
+    assert (quality.accuracy_before, quality.accuracy_after, quality.top1_agreement) == (0.7, 0.7, 1)
+    assert quality.kl_divergence == pytest.approx(math.log(0.5) - (math.log(0.9) + math.log(0.1)) / 2, rel=1e-5)
+    assert quality.same_greedy_texts is None
+
+
+def test_labels_of_words_by_hand():
+    """Padding is no prediction; what a tagger chooses counts, not its highest score."""
+    tokens = np.array([[0, 1, 2], [0, -1, -1]])
+    labels = np.array([[0, 1, 0], [1, -1, -1]])
+    higher_second = Labels(-SURE, by_word=True)
+    quality = compare_labels(higher_second, Labels(SURE, by_word=True), {"tokens": tokens, "labels": labels})
+    assert quality.tokens == 4
+    assert (quality.accuracy_before, quality.accuracy_after, quality.top1_agreement) == (0.5, 0.5, 1)
+
+
+class Sources:
+    """Encodes a source as its length."""
+
+    def run(self, tokens):
+        return ((tokens >= 0).sum(axis=1).astype(np.float32)[None, :, None],)
+
+
+class LengthThenBigrams(Bigrams):
+    """Predicts the token whose number is the source's length, after any token."""
+
+    def start(self, batch):
+        raise AssertionError("a translator starts from its encoder's state")
+
+    def step(self, tokens, state):
+        return self.table[state[0][0, :, 0].astype(int)], state
+
+
+def test_target_tokens_by_hand():
+    source = np.array([[1, 2, -1], [1, -1, -1], [1, 2, 3]])
+    target = np.array([[0, 2, 2, -1], [0, 1, -1, -1], [0, 1, 3, 3]])
+    certain = np.log(np.full((4, 4), 0.1) + 0.6 * np.eye(4))
+    even, sure = (Opened(Sources(), LengthThenBigrams(table)) for table in (np.zeros((4, 4)), certain))
+    quality = compare_texts(even, sure, source, target)
+    assert quality.tokens == 6
+    assert quality.perplexity_before == pytest.approx(4)
+    assert quality.perplexity_after == pytest.approx(math.exp(-(5 * math.log(0.7) + math.log(0.1)) / 6))
+    assert quality.accuracy_after == pytest.approx(5 / 6)
+    assert quality.same_greedy_texts == 0
+
+
+def test_no_examples_are_refused():
+    nothing = {"tokens": np.zeros((0, 3), np.int64), "labels": np.zeros(0, np.int64)}
+    with pytest.raises(ExportError, match="no held-out examples"):
+        compare_labels(Labels(EVEN), Labels(SURE), nothing)

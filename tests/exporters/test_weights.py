@@ -78,13 +78,13 @@ def test_a_table_looks_up(precision):
 @every_precision
 def test_a_tied_tensor_is_both_and_stored_once(precision):
     rows = WEIGHT.T.copy()  # (50, 600)
-    found, stored = run(lambda weights: weights.tied("e", rows, BIAS, bounded=True)[0], precision, IDS)
+    found, stored = run(lambda weights: weights.tied("e", rows, ("o.bias", BIAS), bounded=True)[0], precision, IDS)
     np.testing.assert_allclose(found, restored(precision).T[IDS], rtol=1e-5, atol=1e-6)
     x = np.tanh(RANDOM.normal(size=(4, 600))).astype(np.float32)
-    found, _ = run(lambda weights: weights.tied("e", rows, BIAS, bounded=True)[1], precision, x)
+    found, _ = run(lambda weights: weights.tied("e", rows, ("o.bias", BIAS), bounded=True)[1], precision, x)
     expected = (as_bytes(x, 1 / 127) if precision == "int8" else x) @ restored(precision) + BIAS
     assert np.abs(found - expected).max() <= 2e-2 * np.abs(expected).max()
-    assert [each.name for each in stored] == ["e", "e.bias"]
+    assert [each.name for each in stored] == ["e", "o.bias"]
 
 
 def test_a_row_of_zeros_stays_zero():

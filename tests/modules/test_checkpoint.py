@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers import tiny_checkpoint
 
-from rnn_edge.errors import CheckpointError
+from rnn_edge.errors import CheckpointError, TextError
 from rnn_edge.modules import Checkpoint, load_checkpoint, save_checkpoint
 from rnn_edge.modules.checkpoint import write_tensors
 
@@ -46,7 +46,7 @@ def test_tied_weights_are_stored_once():
 
 def test_a_tokenizer_of_another_size_is_refused():
     one, other = tiny_checkpoint("bpe"), tiny_checkpoint("characters")
-    with pytest.raises(CheckpointError, match="do not belong together"):
+    with pytest.raises(TextError, match="do not belong together"):
         Checkpoint(one.model, other.tokenizer)
 
 

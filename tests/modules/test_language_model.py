@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from rnn_edge.modules import LanguageModel
-from rnn_edge.spec import ModelSpec
+from rnn_edge.spec import LanguageModelSpec
 
 
 def build(**changes) -> LanguageModel:
     torch.manual_seed(0)
-    return LanguageModel(ModelSpec(**{"vocab_size": 9, "embedding_size": 4, "hidden_size": 6, **changes})).eval()
+    return LanguageModel(
+        LanguageModelSpec(**{"vocab_size": 9, "embedding_size": 4, "hidden_size": 6, **changes})
+    ).eval()
 
 
 @pytest.mark.parametrize("cell", ["elman", "lstm", "gru"])

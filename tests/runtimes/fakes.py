@@ -133,3 +133,104 @@ def all_paths(vocab_size: int, length: int, *, end_id: int | None = None) -> lis
         for path in product(range(vocab_size), repeat=size)
         if end_id not in path[:-1] and (size == length or path[-1] == end_id)
     ]
+
+
+class RowReader:
+    """A network that reads whole texts; what it says of a row is any function of the row's tokens.
+
+    It refuses what the seam forbids, and leaves noise in the padding of what it returns.
+    """
+
+    def __init__(self, *outputs: Callable[..., np.ndarray]) -> None:
+        self._outputs = outputs
+        self.batches: list[tuple[int, ...]] = []  # shapes of what was read together
+
+    def run(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        rows = list(zip(*map(_unpadded, arrays), strict=True))
+        self.batches.append(arrays[0].shape)
+        return tuple(_stacked([output(*row) for row in rows]) for output in self._outputs)
+
+
+def _unpadded(array: np.ndarray) -> list[tuple]:
+    """Return the rows of an input without padding, which is -1 on the right, in a column of every row at most."""
+    assert array.dtype == np.int64
+    assert array.flags.c_contiguous
+    if array.ndim == 2:
+        assert max(len(row[row >= 0]) for row in array) == array.shape[1], "no more columns than tokens"
+        return [_without_right_padding(row) for row in array.tolist()]
+    words = [[_without_right_padding(word) for word in row] for row in array.tolist()]
+    return [tuple(word for word in row if word) for row in words]
+
+
+def _without_right_padding(row: list[int]) -> History:
+    tokens = tuple(token for token in row if token != -1)
+    assert row == [*tokens, *[-1] * (len(row) - len(tokens))], "pad on the right"
+    return tokens
+
+
+def _stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
+    shape = np.max([np.shape(row) for row in rows], axis=0, initial=0)
+    stacked = np.full((len(rows), *shape.astype(int)), 77, np.asarray(rows[0]).dtype)
+    for index, row in enumerate(rows):
+        stacked[(index, *(slice(size) for size in np.shape(row)))] = row
+    return stacked
+
+
+class RememberingPair:
+    """An encoder and a decoder: what the decoder remembers begins with the source, whose tokens count from 1000.
+
+    With attention its state holds a memory, the source once more, time-major and with a mask; and it looks from left
+    to right: when it writes its n-th token, mostly at place n of the memory.
+    """
+
+    def __init__(self, scores: Scores, *, has_attention: bool = False, joined: int = 1) -> None:
+        self._remembering = RememberingModel(scores)
+        self.has_attention = has_attention
+        self._joined = joined
+        self.encoded: list[int] = []  # rows of each call
+
+    @property
+    def steps(self) -> int:
+        return self._remembering.steps
+
+    def run(self, tokens: np.ndarray) -> State:
+        """Encode texts, or vectors, which count as the tokens they hold."""
+        rows = _unpadded(tokens) if tokens.dtype == np.int64 else [tuple(row.astype(int)) for row in tokens]
+        self.encoded.append(len(rows))
+        sources = [tuple(1000 + token for token in row) for row in rows]
+        return (*self._remembering._state(sources), *self._memory(sources))
+
+    def start(self, batch: int) -> State:
+        raise AssertionError("a translator starts from its encoder")
+
+    def step(self, tokens: Ids, state: State) -> tuple[Floats, State]:
+        self._check(state)
+        logits, after = self._remembering.step(tokens, state[:2])
+        return logits, (*after, *state[2:])
+
+    def look(self, tokens: Ids, state: State) -> tuple[Floats, State, Floats]:
+        assert self.has_attention
+        logits, after = self.step(tokens, state)
+        mask = after[-1][:, :, 0].T  # (batch, source)
+        weights = np.where(mask, 0.5 / mask.sum(axis=1, keepdims=True), 0).astype(np.float32)
+        for row, history in enumerate(self._remembering.histories(after[:2])):
+            place = sum(token < 1000 for token in history) - 1
+            weights[row, place % mask[row].sum()] += 0.5
+        return logits, after, weights
+
+    def _memory(self, sources: Sequence[History]) -> State:
+        if not self.has_attention:
+            return ()
+        sources = [source[:: self._joined] for source in sources]
+        memory = np.zeros((max(map(len, sources)), len(sources), 1), np.float32)
+        for row, source in enumerate(sources):
+            memory[: len(source), row, 0] = source
+        return memory, memory > 0
+
+    def _check(self, state: State) -> None:
+        """Refuse a memory that is not its row's."""
+        if self.has_attention:
+            for row, history in enumerate(self._remembering.histories(state[:2])):
+                source = [token for token in history if token >= 1000]
+                remembered = state[2][:, row, 0][state[3][:, row, 0]]
+                assert remembered.tolist() == source[:: self._joined]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rnn_edge.cli import main
 from rnn_edge.modules import load_checkpoint
+from rnn_edge.training.tasks import DEFAULTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
 
@@ -23,4 +24,5 @@ def test_every_option_exists_with_the_default_it_is_said_to_have():
     options = {name: each for each in main.commands["train"].params for name in (*each.opts, *each.secondary_opts)}
     assert set(re.findall(r"--[a-z][a-z-]+", PAGE)) <= set(options)
     for name, value in re.findall(r"^\| `(--[a-z-]+) ([\w.]+)` \|", PAGE, re.MULTILINE):
-        assert str(options[name].default) == value
+        default = options[name].default
+        assert value == str(DEFAULTS["language-model"].get(options[name].name, default) if default is None else default)

@@ -17,20 +17,30 @@ from click.testing import CliRunner
 from rnn_edge.cli import main
 from rnn_edge.errors import CheckpointError, TrainingError
 from rnn_edge.modules import load_checkpoint
-from rnn_edge.spec import ModelSpec
+from rnn_edge.spec import LanguageModelSpec
 from rnn_edge.text import Tokenizer
-from rnn_edge.training import Corpus, Evaluation, Finished, TrainOptions, check_output, loop, train
+from rnn_edge.training import (
+    Corpus,
+    Evaluation,
+    Finished,
+    LanguageLesson,
+    TrainOptions,
+    check_output,
+    language,
+    loop,
+    train,
+)
 from rnn_edge.training.run import resume_path
 
 OUTPUT = Path("model.pt")
 CORPUS = Corpus(train=("abcab" * 40, "bca" * 30), held_out=("abcabab",), files=(("a.txt", 290), ("b.txt", 7)))
 TOKENIZER = Tokenizer.train("characters", CORPUS.train)
-SPEC = ModelSpec(vocab_size=TOKENIZER.vocab_size, embedding_size=6, hidden_size=8, tied=True, dropout=0.3)
+SPEC = LanguageModelSpec(vocab_size=TOKENIZER.vocab_size, embedding_size=6, hidden_size=8, tied=True, dropout=0.3)
 OPTIONS = TrainOptions(epochs=3, batch_size=4, bptt=8, eval_interval=7, threads=1, learning_rate=0.01)
 
 
 def start(output=OUTPUT, *, options=OPTIONS, resume=False, spec=SPEC):
-    return train(spec, TOKENIZER, CORPUS, output, options=options, resume=resume)
+    return train(LanguageLesson(spec, TOKENIZER, CORPUS, options), output, options=options, resume=resume)
 
 
 def weights_in(path=OUTPUT) -> bytes:
@@ -47,14 +57,14 @@ def script_looks(monkeypatch, losses):
     """Let the looks at held-out text find these losses, one after the other."""
     left = iter(losses)
     figures = {"top1": 0.0, "top3": 0.0, "tokens": 1, "characters": 1}
-    monkeypatch.setattr(loop, "evaluate_rows", lambda *_, **__: Evaluation(loss=next(left), **figures))
+    monkeypatch.setattr(language, "evaluate_rows", lambda *_, **__: Evaluation(loss=next(left), **figures))
 
 
 def test_a_simple_text_is_learnt():
     options = TrainOptions(epochs=40, batch_size=4, bptt=16, eval_interval=50, learning_rate=0.05)
     corpus = Corpus(train=("abcabc" * 50,), held_out=("abcabc" * 5,))
-    spec = ModelSpec(**{**SPEC.to_dict(), "dropout": 0.0})
-    finished = finish(train(spec, TOKENIZER, corpus, OUTPUT, options=options))
+    spec = LanguageModelSpec(**{**SPEC.to_dict(), "dropout": 0.0})
+    finished = finish(train(LanguageLesson(spec, TOKENIZER, corpus, options), OUTPUT, options=options))
     assert finished.held_out.top1 > 0.9
     assert finished.held_out.perplexity < 1.5
 
@@ -129,7 +139,7 @@ def test_a_finished_run_leaves_nothing_to_resume():
     ("change", "problem"),
     [
         ({"options": TrainOptions(**{**OPTIONS.to_dict(), "epochs": 4})}, "epochs was 3 and is now 4"),
-        ({"spec": ModelSpec(**{**SPEC.to_dict(), "cell": "gru"})}, "cell was 'lstm' and is now 'gru'"),
+        ({"spec": LanguageModelSpec(**{**SPEC.to_dict(), "cell": "gru"})}, "cell was 'lstm' and is now 'gru'"),
     ],
 )
 def test_a_run_is_not_resumed_as_another(change, problem):
@@ -146,7 +156,7 @@ def test_a_run_is_not_resumed_on_another_corpus():
     events.close()
     other = Corpus(train=(*CORPUS.train, "a"), held_out=CORPUS.held_out)
     with pytest.raises(TrainingError, match="the corpus is another one"):
-        train(SPEC, TOKENIZER, other, OUTPUT, options=OPTIONS, resume=True)
+        train(LanguageLesson(SPEC, TOKENIZER, other, OPTIONS), OUTPUT, options=OPTIONS, resume=True)
 
 
 def test_a_resumed_run_may_take_more_time_and_patience():
@@ -242,7 +252,7 @@ def test_the_model_remembers_how_it_came_about():
 
 def test_the_model_carries_held_out_text_to_judge_its_exports_by():
     finish(start())
-    found = load_checkpoint(OUTPUT).held_out.tolist()
+    found = load_checkpoint(OUTPUT).held_out["tokens"].tolist()
     assert found == [TOKENIZER.end_id, *TOKENIZER.encode(CORPUS.held_out[0])]
 
 
@@ -256,12 +266,13 @@ def test_the_held_out_figures_are_those_of_the_model_that_was_saved():
 
 def test_a_corpus_shorter_than_a_batch_still_trains():
     corpus = Corpus(train=("ab",), held_out=("a",))
-    finished = finish(train(SPEC, TOKENIZER, corpus, OUTPUT, options=TrainOptions(epochs=2)))
+    options = TrainOptions(epochs=2)
+    finished = finish(train(LanguageLesson(SPEC, TOKENIZER, corpus, options), OUTPUT, options=options))
     assert finished.steps == 2
 
 
 def test_a_network_and_a_tokenizer_of_different_sizes_are_refused():
-    spec = ModelSpec(**{**SPEC.to_dict(), "vocab_size": 7})
+    spec = LanguageModelSpec(**{**SPEC.to_dict(), "vocab_size": 7})
     with pytest.raises(TrainingError, match="tokens and the network 7: make them equal"):
         start(spec=spec)
 

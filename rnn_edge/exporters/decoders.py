@@ -1,0 +1,239 @@
+"""Networks that write, as step graphs: a language model, and a decoder that looks at an encoder's memory.
+
+Tokens and a state in, scores of the next token and the state after them out; the contract (names, shapes, what -1
+means) is docs/bundle-format.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import onnx_ir as ir
+from onnxscript import OpBuilder
+
+from rnn_edge.exporters.cells import Layer, Values, step
+from rnn_edge.exporters.draft import Draft, value
+from rnn_edge.exporters.layers import array, in_columns, scan_stack, store_layer
+from rnn_edge.exporters.operators import INFINITY, reduce_max, weighted_sum
+from rnn_edge.exporters.weights import Matrix, Table, Weights
+from rnn_edge.modules import Attention, AttentiveDecoder, LanguageModel
+from rnn_edge.runtimes.names import (
+    ATTENTION,
+    LOGITS,
+    MEMORY,
+    MEMORY_KEYS,
+    MEMORY_MASK,
+    READOUT,
+    TOKENS,
+    next_state_name,
+)
+from rnn_edge.spec import StackSpec, TranslatorSpec
+
+__all__ = ["draw_attentive_step", "draw_step", "memory_shapes"]
+
+Attend: TypeAlias = Callable[[OpBuilder, ir.Value], tuple[ir.Value, ir.Value]]
+"""Takes queries, float32 (batch, output); returns contexts (batch, width) and weights (source, batch, 1)."""
+
+
+def draw_step(draft: Draft, model: LanguageModel, *, prefix: str = "") -> None:
+    """Draw a language model, which reads any number of tokens of any number of rows."""
+    op, spec, weights = draft.op, model.spec, draft.weights
+    tokens = draft.input(TOKENS, ["batch", "time"], ir.DataType.INT64)
+    states = _state_inputs(draft, spec)
+    layers = [
+        store_layer(weights, model.stack, index, f"{prefix}layer{index}", is_first=index == 0)
+        for index in range(spec.num_layers)
+    ]
+    bounded, bridge = spec.is_bounded, None
+    if model.bridge is not None:
+        bridge = weights.matrix(f"{prefix}bridge", array(model.bridge.weight.T), bounded=bounded)
+    embedding, output = _store_vocabulary(weights, model, prefix, bounded=bounded and bridge is None)
+
+    by_time, present = in_columns(op, tokens)
+    x = embedding(op, op.Max(by_time, 0))  # (time, batch, embedding)
+    after = scan_stack(draft, spec, layers, x, present, states)
+    top = after[0][-1]  # (batch, output): the last layer's h is also its last output
+    logits = output(op, top if bridge is None else bridge(op, top))
+    draft.output(logits, LOGITS, ["batch", spec.written_vocab_size])
+    _state_outputs(draft, spec, after)
+
+
+def draw_attentive_step(draft: Draft, model: AttentiveDecoder, *, prefix: str) -> None:
+    """Draw a decoder with attention. Where a step needs the readout before it, all layers run in one Scan."""
+    op, spec, weights = draft.op, model.spec, draft.weights
+    tokens = draft.input(TOKENS, ["batch", "time"], ir.DataType.INT64)
+    states = _state_inputs(draft, spec)
+    readout = draft.input(READOUT, [1, "batch", spec.readout_size]) if spec.carries_readout else None
+    attend, mask = _store_attention(draft, model.attention, spec)
+    network = _Network(
+        spec=spec,
+        layers=[_store_fed_layer(weights, model, index, prefix) for index in range(spec.num_layers)],
+        attend=attend,
+        readout=weights.matrix(
+            f"{prefix}readout", array(model.readout.weight.T), array(model.readout.bias), bounded=spec.is_bounded
+        ),
+    )
+    embedding, output = _store_vocabulary(weights, model, prefix, bounded=True)
+
+    by_time, present = in_columns(op, tokens)
+    x = embedding(op, op.Max(by_time, 0))  # (time, batch, embedding)
+    if readout is None:
+        after = scan_stack(draft, spec, network.layers, x, present, states)
+        context, looked = attend(op, after[0][-1])
+        said = network.read_out(op, context, after[0][-1])
+    else:
+        gates = network.layers[0].input(op, x)  # (time, batch, gates × hidden)
+        nowhere = op.Mul(op.Cast(mask, to=ir.DataType.FLOAT), 0.0)
+        before = [*(op.Gather(state, layer, axis=0) for layer in range(spec.num_layers) for state in states)]
+        before += [op.Squeeze(readout, [0]), nowhere]
+        after, said, looked = _scan_steps(draft, network, before, gates, present)
+    draft.output(output(op, said), LOGITS, ["batch", spec.written_vocab_size])
+    _state_outputs(draft, spec, after)
+    if readout is not None:
+        draft.output(op.Unsqueeze(said, [0]), next_state_name(READOUT), [1, "batch", spec.readout_size])
+    draft.output(op.Transpose(op.Squeeze(looked, [-1]), perm=[1, 0]), ATTENTION, ["batch", "source"])
+
+
+def memory_shapes(spec: TranslatorSpec) -> dict[str, tuple[list[int | str], ir.DataType]]:
+    """Return name, shape and type of what a decoder looks at; for dot attention the memory is its own key."""
+    if spec.attention == "none":
+        return {}
+    ports: dict[str, tuple[list[int | str], ir.DataType]] = {
+        MEMORY: (["source", "batch", spec.read_size], ir.DataType.FLOAT)
+    }
+    if spec.attention != "dot":
+        ports[MEMORY_KEYS] = (["source", "batch", spec.output_size], ir.DataType.FLOAT)
+    return {**ports, MEMORY_MASK: (["source", "batch", 1], ir.DataType.BOOL)}
+
+
+@dataclass(frozen=True)
+class _Network:
+    """What a decoder with attention does in each step."""
+
+    spec: TranslatorSpec
+    layers: list[Layer]
+    attend: Attend
+    readout: Matrix
+
+    def read_out(self, op: OpBuilder, context: ir.Value, h: ir.Value) -> ir.Value:
+        """Return tanh(W [context; h] + b), float32 (batch, readout)."""
+        said: ir.Value = op.Tanh(self.readout(op, op.Concat(context, h, axis=-1)))
+        return said
+
+    def step(
+        self, op: OpBuilder, gates: ir.Value, states: list[Values], readout: ir.Value
+    ) -> tuple[list[Values], ir.Value, ir.Value]:
+        """Read one token: the layers' states after it, the readout, and where it looked.
+
+        gates   float32 (batch, gates × hidden), the token's part of the first layer's
+        states  of each layer, float32 (batch, width) each
+        """
+        looks_first = self.spec.attention == "bahdanau"
+        fed = []
+        if looks_first:
+            context, looked = self.attend(op, states[-1][0])
+            fed.append(context)
+        if self.spec.input_feeding:
+            fed.append(readout)
+        beside = self.layers[0].fed
+        assert beside is not None
+        gates = op.Add(gates, beside(op, op.Concat(*fed, axis=-1) if len(fed) > 1 else fed[0]))
+        after: list[Values] = []
+        for layer, state in zip(self.layers, states, strict=True):
+            after.append(step(op, self.spec, layer, layer.input(op, after[-1][0]) if after else gates, state))
+        if not looks_first:
+            context, looked = self.attend(op, after[-1][0])
+        return after, self.read_out(op, context, after[-1][0]), looked
+
+
+def _store_fed_layer(weights: Weights, model: AttentiveDecoder, index: int, prefix: str) -> Layer:
+    """Store a layer; the first one may read a context, and the readout before, with each token."""
+    spec = model.spec
+    fed = model.stack.input_size - spec.embedding_size if index == 0 else 0
+    bounded = spec.is_bounded or spec.attention != "bahdanau"  # a context is as bounded as the memory it is a mean of
+    return store_layer(weights, model.stack, index, f"{prefix}layer{index}", is_first=index == 0, fed=(fed, bounded))
+
+
+def _store_attention(draft: Draft, attention: Attention, spec: TranslatorSpec) -> tuple[Attend, ir.Value]:
+    """Name the inputs of the memory and store what compares it with queries; return how to look, and the mask.
+
+    The softmax is written out: the memory's columns are added up one after the other, so that what pads them changes
+    nothing.
+    """
+    ports = {name: draft.input(name, shape, dtype) for name, (shape, dtype) in memory_shapes(spec).items()}
+    memory, mask = ports[MEMORY], ports[MEMORY_MASK]
+    keys = ports.get(MEMORY_KEYS, memory)
+    query = None
+    if attention.query is not None and attention.score is not None:
+        query = draft.weights.matrix("attention.query", array(attention.query.weight.T), bounded=spec.is_bounded)
+        summed = draft.weights.vector("attention.score", array(attention.score)[:, None])
+    else:
+        summed = draft.op.initializer(ir.tensor(np.ones((spec.output_size, 1), np.float32)), "attention.ones")
+
+    def attend(op: OpBuilder, queries: ir.Value) -> tuple[ir.Value, ir.Value]:
+        compared = op.Mul(keys, queries) if query is None else op.Tanh(op.Add(keys, query(op, queries)))
+        scores = op.Where(mask, op.MatMul(compared, summed), -INFINITY)  # (source, batch, 1)
+        powers = op.Exp(op.Sub(scores, reduce_max(op, scores, 0)))
+        total, power = weighted_sum(op, memory, powers, spec.read_size)
+        return op.Div(total, power), op.Div(powers, power)
+
+    return attend, mask
+
+
+def _scan_steps(
+    draft: Draft, network: _Network, before: list[ir.Value], gates: ir.Value, present: ir.Value
+) -> tuple[list[list[ir.Value]], ir.Value, ir.Value]:
+    """Run whole steps over the stretch: each state's value after it layer by layer, the readout, where it looked.
+
+    before  of each layer its states, (batch, width) each; then the readout and where it looked
+    """
+    spec = network.spec
+    sizes, layers = spec.state_sizes, range(spec.num_layers)
+    count = len(sizes) * spec.num_layers
+
+    def body(op: OpBuilder, *inputs: ir.Value) -> list[ir.Value]:
+        carried, (gates_now, present_now) = inputs[:-2], inputs[-2:]
+        by_layer: list[Values] = [carried[len(sizes) * layer : len(sizes) * (layer + 1)] for layer in layers]
+        after, said, looked = network.step(op, gates_now, by_layer, carried[count])
+        moved = [*(each for state in after for each in state), said, looked]
+        return [op.Where(present_now, new, old) for new, old in zip(moved, carried, strict=True)]
+
+    shapes: dict[str, list[int | str]] = {
+        f"{name}{layer}": ["batch", size] for layer in layers for name, size in sizes.items()
+    }
+    shapes |= {READOUT: ["batch", spec.readout_size], "looked": ["source", "batch", 1]}
+    inputs = [value(name, shape) for name, shape in shapes.items()]
+    inputs += [
+        value("gates", ["batch", spec.num_gates * spec.hidden_size]),
+        value("present", ["batch", 1], ir.DataType.BOOL),
+    ]
+    outputs = [value(next_state_name(name), shape) for name, shape in shapes.items()]
+    graph = draft.builder.subgraph(body, inputs, outputs, name="one_token")
+    *flat, said, looked = draft.op.Scan(*before, gates, present, body=graph, num_scan_inputs=2, _outputs=len(outputs))
+    return [flat[number :: len(sizes)] for number in range(len(sizes))], said, looked
+
+
+def _state_inputs(draft: Draft, spec: StackSpec) -> list[ir.Value]:
+    return [draft.input(name, [spec.num_layers, "batch", size]) for name, size in spec.state_sizes.items()]
+
+
+def _state_outputs(draft: Draft, spec: StackSpec, after: list[list[ir.Value]]) -> None:
+    """Put each state's layers on top of one another."""
+    op = draft.op
+    for (name, size), values in zip(spec.state_sizes.items(), after, strict=True):
+        joined = op.Concat(*[op.Unsqueeze(each, [0]) for each in values], axis=0)
+        draft.output(joined, next_state_name(name), [spec.num_layers, "batch", size])
+
+
+def _store_vocabulary(
+    weights: Weights, model: LanguageModel | AttentiveDecoder, prefix: str, *, bounded: bool
+) -> tuple[Table, Matrix]:
+    """Store what a token looks up, and what scores the tokens: one tensor where they are tied."""
+    table, bias = array(model.embedding.weight), array(model.output.bias)
+    if model.spec.tied:
+        return weights.tied(f"{prefix}embedding", table, (f"{prefix}output.bias", bias), bounded=bounded)
+    embedding = weights.table(f"{prefix}embedding", table)
+    return embedding, weights.matrix(f"{prefix}output", array(model.output.weight.T), bias, bounded=bounded)

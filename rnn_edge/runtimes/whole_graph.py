@@ -1,0 +1,54 @@
+"""A graph that reads whole texts, or vectors, in an ONNX Runtime session: an encoder, a classifier, a tagger.
+
+It knows the contract of docs/bundle-format.md and nothing of text. It keeps no state; threads may share one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnn_edge.bundle import Bundle, Graph
+from rnn_edge.errors import BundleError, TextError
+from rnn_edge.runtimes.providers import open_session
+
+__all__ = ["WholeGraph"]
+
+Array = NDArray[Any]
+
+
+class WholeGraph:
+    """Runs one graph without state."""
+
+    def __init__(self, content: bytes, description: Graph, *, provider: str = "cpu", threads: int = 1) -> None:
+        self._session = open_session(content, provider=provider, threads=threads)
+        self._inputs = description.inputs
+        self.inputs = tuple(port.name for port in description.inputs)
+        self.outputs = tuple(port.name for port in description.outputs)
+        wanted = [port.name for port in (*description.inputs, *description.outputs)]
+        found = [port.name for port in (*self._session.get_inputs(), *self._session.get_outputs())]
+        if found != wanted:
+            raise BundleError(
+                f"this is not the graph of its manifest: wanted the inputs and outputs {', '.join(wanted)}, "
+                f"found {', '.join(found)}"
+            )
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle, role: str, *, provider: str = "cpu", threads: int = 1) -> WholeGraph:
+        """Open the graph in a role of a bundle: `model`, or `encoder`."""
+        graph = bundle.manifest.graphs.get(role)
+        if graph is None:
+            raise BundleError(f"bundle {bundle.path} has no graph in the role {role!r}")
+        return cls(bundle.files[graph.file], graph, provider=provider, threads=threads)
+
+    def run(self, *arrays: Array) -> tuple[Array, ...]:
+        """Return all outputs, in the order of the manifest; inputs in that order too."""
+        feed = {port.name: array for port, array in zip(self._inputs, arrays, strict=True)}
+        try:
+            return tuple(self._session.run(None, feed))
+        except Exception as error:  # onnxruntime has a dozen unrelated classes for this
+            wanted = [f"{port.name} {port.dtype} {port.shape}".replace("'", "") for port in self._inputs]
+            found = [f"{np.asarray(array).dtype} {np.shape(array)}" for array in arrays]
+            raise TextError(f"the graph wants {', '.join(wanted)}; it got {', '.join(found)}") from error
