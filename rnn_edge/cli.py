@@ -20,12 +20,21 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar, get_args
 
 import click
+from click.core import ParameterSource
 
 from rnn_edge.bundle import Precision
 from rnn_edge.errors import OptionsError, RnnEdgeError, TextError
 from rnn_edge.spec import AttentionKind, Cell, Nonlinearity, Pooling, Squash, TagDecoder
 from rnn_edge.text import TokenizerKind
-from rnn_edge.training.options import Schedule, TrainOptions, TrainTask
+from rnn_edge.training.options import (
+    Baseline,
+    BleuSmoothing,
+    Objective,
+    SamplingSchedule,
+    Schedule,
+    TrainOptions,
+    TrainTask,
+)
 from rnn_edge.training.report import Finished, Progress, describe_finish, describe_progress, finish_to_dict
 
 if TYPE_CHECKING:
@@ -115,6 +124,19 @@ _training_options = _options(
     ("--patience", int, _DEFAULTS.patience, "Looks without improvement before stopping early."),
     ("--seed", int, _DEFAULTS.seed, "The same seed gives the same weights."),
     ("--threads", int, None, "Processor threads. [default: PyTorch's choice]"),
+    ("--objective", click.Choice(get_args(Objective)), _DEFAULTS.objective, "docs/objectives.md explains them."),
+    (
+        "--sampling-schedule",
+        click.Choice(get_args(SamplingSchedule)),
+        _DEFAULTS.sampling_schedule,
+        "scheduled-sampling: how true tokens give way.",
+    ),
+    ("--teacher-share", float, _DEFAULTS.teacher_share, "scheduled-sampling: true tokens at the end of the run."),
+    ("--candidates", int, _DEFAULTS.candidates, "minimum-risk: texts drawn for each source."),
+    ("--sharpness", float, _DEFAULTS.sharpness, "minimum-risk: of the distribution over candidates."),
+    ("--bleu-smoothing", click.Choice(get_args(BleuSmoothing)), _DEFAULTS.bleu_smoothing, "minimum-risk, mixer."),
+    ("--baseline", click.Choice(get_args(Baseline)), _DEFAULTS.baseline, "mixer: what a reward is compared with."),
+    ("--mixer-delta", int, _DEFAULTS.mixer_delta, "mixer: tokens fewer that are told at each stage."),
 )
 
 
@@ -130,6 +152,9 @@ _training_options = _options(
 )
 @_network_options
 @_training_options
+@click.option("--init-from", type=click.Path(path_type=Path), help="Begin with this model.pt, and its vocabularies.")
+@click.option("--curves", type=click.Path(path_type=Path), help="Draw how the run went, as PNG, SVG or PDF.")
+@click.option("--tensorboard", type=click.Path(path_type=Path), help="Write events for TensorBoard to this directory.")
 @click.option("--resume", is_flag=True, help="Go on with the run that was interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def train(
@@ -137,6 +162,9 @@ def train(
     output: Path,
     task: TrainTask,
     held_out: tuple[Path, ...],
+    init_from: Path | None,
+    curves: Path | None,
+    tensorboard: Path | None,
     resume: bool,
     as_json: bool,
     **choices: Any,
@@ -154,15 +182,32 @@ def train(
       rnn-edge train messages.txt --lines --tokenizer words --cell gru --max-minutes 10 -o model.pt
       rnn-edge train --task translate train.de train.en --held-out val.de --held-out val.en -o translator.pt
     """
-    _with_torch("rnn_edge.training.loop")
-    from rnn_edge import training
+    loop = _with_torch("rnn_edge.training.loop")
+    from rnn_edge.modules import load_checkpoint
+    from rnn_edge.training import curves as drawing
+    from rnn_edge.training import make_lesson
+    from rnn_edge.training.workers import joined_by_torchrun
 
     options = TrainOptions(**_pick(choices, TrainOptions))
-    chosen = {name: value for name, value in choices.items() if value is not None and not hasattr(options, name)}
-    training.check_output(output, corpus=[*corpus, *held_out])
-    lesson = training.make_lesson(task, corpus, held_out=held_out, choices=chosen, options=options)
-    finished = _follow(training.train(lesson, output, options=options, resume=resume))
-    click.echo(json.dumps(finish_to_dict(finished)) if as_json else describe_finish(finished))
+    loop.check_output(output, corpus=[*corpus, *held_out])
+    if curves:
+        drawing.check_curves(curves)
+    begin = load_checkpoint(init_from) if init_from else None
+    chosen = {
+        name: value
+        for name, value in choices.items()
+        if value is not None and not hasattr(options, name) and (begin is None or _was_typed(name))
+    }
+    with joined_by_torchrun() as us:
+        lesson = make_lesson(task, corpus, held_out=held_out, choices=chosen, options=options, begin=begin)
+        events = loop.train(lesson, output, options=options, resume=resume, begin=begin.model if begin else None)
+        if tensorboard and us.is_first:
+            events = drawing.logged(events, tensorboard)
+        finished = _follow(events, quiet=not us.is_first)
+    if us.is_first:
+        if curves:
+            drawing.draw_curves(load_checkpoint(output).history["curve"], curves)
+        click.echo(json.dumps(finish_to_dict(finished)) if as_json else describe_finish(finished))
 
 
 def share(value: str) -> float:
@@ -367,6 +412,46 @@ def evaluate(
 
 
 @main.command()
+@click.argument("words", metavar="[BUNDLE] [TEXT]", nargs=-1)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The HTML page to write.")
+@click.option("--input", "source", type=click.File("r", encoding="utf-8"), help="Read the text from a file.")
+@_options(
+    ("--beam-size", click.IntRange(1), 4, "Hypotheses kept in the tree."),
+    ("--max-new-tokens", click.IntRange(1), 8, "Depth of the tree."),
+)
+def inspect(words: tuple[str, ...], output: Path, source: TextIO | None, beam_size: int, max_new_tokens: int) -> None:
+    """Draw what BUNDLE, or the built-in model, does while it reads TEXT: a page that opens in any browser.
+
+    The text is coloured by any cell's activation, cells are ranked by how well they tell quotes, brackets, indentation
+    and the position in a line, and beams are drawn as a tree.
+
+    \b
+    Examples:
+      rnn-edge inspect 'def f(x):' -o page.html
+      rnn-edge inspect model.rnn --input program.py -o page.html
+    """
+    from rnn_edge.bundle import Bundle
+    from rnn_edge.files import replace_file
+    from rnn_edge.inspection import inspect, page_of
+    from rnn_edge.runtimes.load import BUILT_IN
+
+    path, texts = _bundle_and_texts(words)
+    if len(texts) + (source is not None) != 1:
+        raise click.UsageError("give one TEXT, or --input")
+    if not output.parent.is_dir():
+        raise click.UsageError(f"cannot write {output}: there is no directory {output.parent}; create it")
+    text = _read_text(source) if source else texts[0]
+    found = inspect(Bundle.read(path or BUILT_IN), text, num_beams=beam_size, max_new_tokens=max_new_tokens)
+    page = page_of(found, title=path.name if path else "built-in model")
+
+    def write(part: Path) -> None:
+        part.write_text(page, encoding="utf-8")
+
+    replace_file(output, write)
+    click.echo(f"{output}: {len(found.pieces):,} tokens, {len(found.names):,} cells")
+
+
+@main.command()
 @click.argument("path", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def info(path: Path | None, as_json: bool) -> None:
@@ -390,7 +475,12 @@ def _pick(choices: dict[str, Any], kind: type) -> dict[str, Any]:
     return {name: value for name, value in choices.items() if name in names}
 
 
-def _follow(events: Generator[Progress | Finished, None, None]) -> Finished:
+def _was_typed(name: str) -> bool:
+    """Return whether an option was given, and does not merely have its default."""
+    return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
+
+
+def _follow(events: Generator[Progress | Finished, None, None], *, quiet: bool = False) -> Finished:
     """Show a run's progress until it has finished, or until Ctrl-C, which saves it first."""
     held_out = None
     with closing(events), _progress_line() as show, _first_interrupt() as interrupted:
@@ -398,7 +488,8 @@ def _follow(events: Generator[Progress | Finished, None, None]) -> Finished:
             if isinstance(event, Finished):
                 return event
             held_out = event.held_out or held_out
-            show(describe_progress(event, held_out), event.held_out is not None)
+            if not quiet:
+                show(describe_progress(event, held_out), event.held_out is not None)
             if interrupted.is_set():
                 break
     assert isinstance(event, Progress)

@@ -22,7 +22,7 @@ from rnn_edge.cli import main
 from rnn_edge.runtimes import Classifier, Translator
 from rnn_edge.text import Tokenizer
 
-COMMANDS = ("train", "export", "verify", "run", "eval", "info")
+COMMANDS = ("train", "export", "verify", "run", "eval", "inspect", "info")
 
 
 def call(*arguments: str, text: str | bytes = "") -> Result:

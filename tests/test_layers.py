@@ -54,6 +54,7 @@ ALLOWED = {
     "modules": {"errors", "files", "spec", "text"},
     "runtimes": {"errors", "spec", "text", "bundle"},
     "answers": {"errors", "runtimes"},
+    "inspection": {"errors", "spec", "text", "bundle", "runtimes"},
     "interactive": {"errors", "runtimes"},
     "training": {"errors", "files", "lazy", "spec", "text", "modules"},
     "exporters": {"errors", "files", "spec", "text", "bundle", "modules", "runtimes"},

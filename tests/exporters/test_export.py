@@ -371,3 +371,25 @@ def test_the_part_of_a_classifier_that_gives_a_texts_vector_is_exported_alone():
     np.testing.assert_allclose(vectors[0], checkpoint.model.sentence(tokens)[0].detach().numpy(), atol=1e-5)
     with pytest.raises(ExportError, match="only a classifier has texts' vectors"):
         export(tiny_checkpoint(), Path("other.rnn"), ExportOptions(embed=True))
+
+
+def amplifying(factor: float):
+    """Return a checkpoint whose recurrent matrices are large, so that states amplify rounding."""
+    checkpoint = tiny_checkpoint(cell="elman", hidden_size=32, num_layers=2)
+    with torch.no_grad():
+        for name, parameter in checkpoint.model.named_parameters():
+            if "weight_hh" in name:
+                parameter.mul_(factor)
+    return checkpoint
+
+
+def test_a_network_that_amplifies_rounding_may_be_as_far_from_pytorch_as_pytorch_is_from_itself():
+    parity = export(amplifying(1.6), RNN).parity
+    assert 1e-5 < parity.max_error <= parity.atol < 1e-4
+    assert "from PyTorch in float64" in parity.compared_with
+
+
+def test_a_network_of_which_nothing_can_be_told_is_refused():
+    """PyTorch in float32 gives other numbers than PyTorch in float64, so nothing shows that the graph is right."""
+    with pytest.raises(ExportError, match="disagrees with PyTorch by more than 1e-05"):
+        export(amplifying(2), RNN)
