@@ -148,6 +148,12 @@ class Bundle:
     target_tokenizer: Tokenizer | None = None  # of what a translator writes
     character_tokenizer: Tokenizer | None = None  # of the letters of a tagger's words
 
+    @property
+    def fingerprint(self) -> str:
+        """Return a hash that differs for every network and vocabulary."""
+        names = sorted({TOKENIZER, *(graph.file for graph in self.manifest.graphs.values())})
+        return hashlib.sha256(b"".join(hashlib.sha256(self.files[name]).digest() for name in names)).hexdigest()
+
     @classmethod
     def read(cls, path: Path) -> Bundle:
         """Read and check the bundle at `path`."""

@@ -14,7 +14,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
@@ -42,6 +42,7 @@ from rnn_edge.training.report import Finished, Progress, describe_finish, descri
 if TYPE_CHECKING:
     from rnn_edge.exporters import Parity, Quality
     from rnn_edge.runtimes import GenerateOptions, Model
+    from rnn_edge.runtimes.evaluating import Evaluation
     from rnn_edge.runtimes.providers import Provider
     from rnn_edge.runtimes.sessions import Place
 
@@ -354,17 +355,28 @@ def verify(checkpoint: Path, bundle: Path, atol: float, place: Place) -> None:
     ("--max-new-tokens", int, None, "Most tokens. [default: 20; 4 for several --num-return; 200 to translate]"),
     ("--beam-size", click.IntRange(1), None, "Hypotheses kept. [default: 1; 16 for several --num-return]"),
     ("--num-return", click.IntRange(1), None, "Texts for each, best first. [default: 1; 3 completions at a prompt]"),
-    ("--sample/--no-sample", None, None, "Draw tokens by chance; implied by the next three."),
+    ("--sample/--no-sample", None, None, "Draw tokens by chance; implied by the next four."),
     ("--temperature", float, None, "Below 1 sharpens the distribution, above 1 flattens it."),
     ("--top-k", int, None, "Draw among the k most probable tokens."),
     ("--top-p", float, None, "Draw among the tokens that make up this probability."),
+    ("--min-p", float, None, "Draw among tokens this many times as probable as the best."),
+    ("--repetition-penalty", float, 1.0, "Above 1 makes tokens that came before less likely."),
+    ("--no-repeat-ngram-size", int, 0, "Let no run of so many tokens come twice."),
     ("--length-penalty", float, 0.0, "Beams are ranked by log-probability / length**penalty; translations by 1."),
+    ("--early-stopping", click.Choice(["true", "false", "never"]), "never", "Once as many as beams have ended."),
+    ("--narrowing/--full-width", None, False, "Whether what ends gives up its place in the beam."),
+    ("--beam-threshold", float, 0.0, "Drop what is less than so many times as probable as the best."),
+    ("--beam-groups", int, 1, "Beams that search apart, for different completions."),
+    ("--diversity-penalty", float, 0.0, "For saying what an earlier group says."),
+    ("--prefix", str, "", "Every text begins with this."),
     ("--seed", int, 0, "The same seed draws the same texts."),
+    ("--batch-size", int, 16, "Texts that a language model completes together; the results are the same."),
 )
 @_place_options
 @click.option(
     "--stop", multiple=True, help="End a completion before this text; may be given again. [default: line end]"
 )
+@click.option("--bad-word", multiple=True, help="Never say this text; may be given again.")
 @click.option("--multiline", is_flag=True, help="Let completions run over the end of the line.")
 @click.option("--self-test", is_flag=True, help="Compare with the bundle's golden vectors first.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a text.")
@@ -400,9 +412,62 @@ def run(
     if asks:
         _converse(model, options)
         return
-    for some in [texts] if texts else _batches(source or sys.stdin.buffer):
-        for line in answer(model, some, options, as_json=as_json):
-            click.echo(line)
+    done = 0
+    with _progress_line() as show:
+        for some in [texts] if texts else _batches(source or sys.stdin.buffer):
+            for lines in answer(model, some, options, as_json=as_json, batch_size=choices["batch_size"]):
+                click.echo("\n".join(lines))
+                done += 1
+                if not sys.stdout.isatty():
+                    show(f"{done:,} texts", False)
+
+
+@main.command("eval")
+@click.argument("paths", metavar="[BUNDLE] FILE", nargs=-1, required=True)
+@click.option("--lines", is_flag=True, help="Take each line for a text of its own, not the file.")
+@_options(
+    ("--max-words", click.IntRange(1), 1000, "Most words to type; perplexity is of the whole file."),
+    ("--num-suggestions", click.IntRange(1, 100), 3, "Suggestions that the typist sees."),
+)
+@_place_options
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
+def evaluate(
+    paths: tuple[str, ...],
+    lines: bool,
+    max_words: int,
+    num_suggestions: int,
+    place: Place,
+    as_json: bool,
+) -> None:
+    """Type FILE with BUNDLE, or the built-in model, and count what its suggestions save.
+
+    The typist accepts a suggestion as soon as it is the rest of the word. Accepting is one keystroke.
+
+    \b
+    Example:
+      rnn-edge eval model.rnn held-out.txt
+    """
+    from rnn_edge.runtimes import LanguageModel, SuggestOptions, evaluating, load
+
+    bundle, files = _bundle_and_texts(paths)
+    if len(files) != 1:
+        raise click.UsageError(f"wanted one FILE to type, got {len(files)}: rnn-edge eval model.rnn held-out.txt")
+    try:
+        with Path(files[0]).open(encoding="utf-8") as file:
+            text = _read_text(file)
+    except OSError as error:
+        raise TextError(f"cannot read {files[0]}: {error.strerror}") from error
+    texts = text.split("\n") if lines else [text]
+    model = load(bundle, **_settled(bundle, place))
+    if not isinstance(model, LanguageModel):
+        raise OptionsError(f"eval types with a language model, and {bundle} is a {type(model).__name__.lower()}")
+    options = SuggestOptions(num_suggestions=num_suggestions)
+    with _progress_line() as show:
+        for found in evaluating.evaluate(model, texts, max_words=max_words, options=options):
+            if not isinstance(found, evaluating.Evaluation):
+                show(f"{found:,} words", False)
+    assert isinstance(found, evaluating.Evaluation)
+    click.echo(json.dumps(found.to_dict()) if as_json else _describe_evaluation(found))
 
 
 @main.command()
@@ -624,17 +689,20 @@ def _follow(events: Generator[Progress | Finished, None, None], *, quiet: bool =
 def _progress_line() -> Iterator[Callable[[str, bool], None]]:
     """Yield what shows a line: on a terminal in the place of the last one, elsewhere only if it is worth keeping."""
     width = shutil.get_terminal_size().columns - 1
+    begun = False
 
     def show(line: str, keep: bool) -> None:
+        nonlocal begun
         if sys.stderr.isatty():
             click.echo(f"\r{line[:width]:<{width}}", nl=False, err=True)
+            begun = True
         elif keep:
             click.echo(line, err=True)
 
     try:
         yield show
     finally:
-        if sys.stderr.isatty():
+        if begun:
             click.echo(err=True)
 
 
@@ -693,6 +761,15 @@ def _read_text(file: TextIO) -> str:
         raise TextError(f"{file.name} is not valid UTF-8 ({error.reason} at byte {error.start}): convert it") from error
 
 
+def _describe_evaluation(found: Evaluation) -> str:
+    return (
+        f"perplexity {found.perplexity:.2f}, {found.bits_per_character:.3f} bits per character\n"
+        f"typed {found.words:,} words: keystroke savings {found.keystroke_savings:.1%} "
+        f"({found.keystrokes:,} keys for {found.characters:,} characters), "
+        f"next word top-1 {found.top1:.1%}, top-3 {found.top3:.1%}"
+    )
+
+
 def _bundle_and_texts(words: tuple[str, ...]) -> tuple[Path | None, tuple[str, ...]]:
     """Take the first word for a bundle when it is a directory or is named like one, and for a text otherwise."""
     if words and (Path(words[0]).is_dir() or words[0].rstrip("/\\").endswith(".rnn")):
@@ -700,37 +777,29 @@ def _bundle_and_texts(words: tuple[str, ...]) -> tuple[Path | None, tuple[str, .
     return None, words
 
 
-def _generate_options(
-    *,
-    max_new_tokens: int | None,
-    beam_size: int | None,
-    num_return: int | None,
-    usual_return: int,
-    sample: bool | None,
-    temperature: float | None,
-    top_k: int | None,
-    top_p: float | None,
-    length_penalty: float,
-    seed: int,
-    stop: tuple[str, ...],
-    multiline: bool,
-) -> GenerateOptions:
+def _generate_options(*, usual_return: int, **choices: Any) -> GenerateOptions:
+    """Return the options of `run`, with the defaults that depend on others."""
     from rnn_edge.runtimes import GenerateOptions
 
-    num_return = num_return or usual_return
-    asked_to_draw = any(value is not None for value in (temperature, top_k, top_p))
-    do_sample = asked_to_draw if sample is None else sample
+    num_return = choices["num_return"] or usual_return
+    draws = {name: choices[name] for name in ("temperature", "top_k", "top_p", "min_p") if choices[name] is not None}
+    do_sample = bool(draws) if choices["sample"] is None else choices["sample"]
+    max_new_tokens = choices["max_new_tokens"]
+    same_names = ("repetition_penalty", "no_repeat_ngram_size", "length_penalty", "narrowing", "beam_threshold")
     return GenerateOptions(
         max_new_tokens=max_new_tokens if max_new_tokens is not None else 20 if num_return == 1 else 4,
-        num_beams=_beams(beam_size, num_return, do_sample=do_sample),
+        num_beams=_beams(choices["beam_size"], num_return, do_sample=do_sample),
         num_return_sequences=num_return,
         do_sample=do_sample,
-        length_penalty=length_penalty,
-        seed=seed,
-        stop_strings=stop or (() if multiline else ("\n",)),
-        temperature=1.0 if temperature is None else temperature,
-        top_k=0 if top_k is None else top_k,
-        top_p=1.0 if top_p is None else top_p,
+        early_stopping={"true": True, "false": False}.get(choices["early_stopping"], "never"),
+        num_beam_groups=choices["beam_groups"],
+        diversity_penalty=choices["diversity_penalty"],
+        seed=choices["seed"],
+        stop_strings=choices["stop"] or (() if choices["multiline"] else ("\n",)),
+        bad_words=choices["bad_word"],
+        forced_prefix=choices["prefix"],
+        **{name: choices[name] for name in same_names},
+        **draws,
     )
 
 
@@ -759,6 +828,10 @@ def _suited(options: GenerateOptions, model: Model, given: dict[str, str]) -> Ge
     if isinstance(model, LanguageModel):
         return options
     if isinstance(model, Translator | Describer):
+        if "batch_size" in given:
+            raise OptionsError(
+                "--batch-size is for language models; translators and describers choose it: leave it out"
+            )
         usual: dict[str, Any] = {"max_new_tokens": None, "length_penalty": 1.0}
         return dataclasses.replace(options, **{name: usual[name] for name in usual.keys() - given.keys()})
     if given:
@@ -807,18 +880,31 @@ def _converse(model: Model, options: GenerateOptions) -> None:
     """Ask for a text, print what the model says of it, until the end of input or Ctrl-C."""
     from rnn_edge.answers import answer, invite
 
-    click.echo(invite(model), err=True)
+    ask, accepts = _line_reader(model)
+    click.echo(invite(model, accepts), err=True)
     while True:
         try:
-            text = input("> ")
+            text = ask()
         except (EOFError, KeyboardInterrupt):
             click.echo()
             return
         try:
-            for line in answer(model, [text], options, as_json=False):
-                click.echo(line)
+            for lines in answer(model, [text], options, as_json=False):
+                click.echo("\n".join(lines))
         except TextError as error:
             click.echo(f"Error: {error}", err=True)
+
+
+def _line_reader(model: Model) -> tuple[Callable[[], str], str]:
+    """Return what asks for a line, and what it can do besides: suggest, where prompt_toolkit is installed."""
+    from rnn_edge.runtimes import LanguageModel
+
+    if isinstance(model, LanguageModel) and sys.stdout.isatty():
+        with suppress(ImportError):
+            from rnn_edge.interactive import line_reader
+
+            return line_reader(model), ", with Tab to accept what is suggested,"
+    return lambda: input("> "), ""
 
 
 def _bundle_facts(path: Path) -> dict[str, Any]:

@@ -9,7 +9,8 @@
     ├── BundleError       a bundle cannot be read or written
     ├── PackageError      an app's folder cannot be written
     ├── ProviderError     an execution provider cannot be used
-    └── OptionsError      generation options contradict themselves or each other
+    ├── OptionsError      generation options contradict themselves or each other
+    └── SessionError      a saved session cannot be used
 
 Each says what was wanted, what was found, and what to do. Anything else that is raised is a bug of ours.
 """
@@ -23,6 +24,7 @@ __all__ = [
     "ProviderError",
     "ProviderWarning",
     "RnnEdgeError",
+    "SessionError",
     "SpecError",
     "TextError",
     "TrainingError",
@@ -71,3 +73,7 @@ class ProviderWarning(UserWarning):
 
 class OptionsError(RnnEdgeError, ValueError):
     """Generation options contradict themselves or each other."""
+
+
+class SessionError(RnnEdgeError, ValueError):
+    """A saved session cannot be used."""

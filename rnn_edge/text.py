@@ -177,6 +177,9 @@ class Tokenizer:
         """
         if self.kind == "characters" or not text:
             return self.encode(text), ""
+        if self.kind == "whitespace":  # its tokens begin with a blank, typed or not
+            settled, last = (text, "") if text[-1].isspace() else (text[: -len(text.split()[-1])], text.split()[-1])
+            return self.encode(settled), f" {last}"
         encoding = self._backend.encode(_check_unicode(text), add_special_tokens=False)
         words = encoding.word_ids
         self._check_known(encoding.ids, text)

@@ -56,6 +56,7 @@ ALLOWED = {
     "packaging": {"errors", "files", "spec", "text", "bundle", "runtimes"},
     "answers": {"errors", "runtimes"},
     "inspection": {"errors", "spec", "text", "bundle", "runtimes"},
+    "interactive": {"errors", "runtimes"},
     "training": {"errors", "files", "lazy", "spec", "text", "modules"},
     "exporters": {"errors", "files", "spec", "text", "bundle", "modules", "runtimes"},
 }

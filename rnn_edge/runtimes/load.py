@@ -68,7 +68,7 @@ def load(path: str | Path | None = None, *, self_test: bool = False, **place: Un
         run_self_test(bundle, graphs)
     match spec:
         case LanguageModelSpec():
-            return LanguageModel(step(), tokenizer)
+            return LanguageModel(step(), tokenizer, fingerprint=bundle.fingerprint)
         case TranslatorSpec():
             joined = 2 ** (spec.num_layers - 1) if spec.pyramidal else 1
             assert bundle.target_tokenizer is not None  # a bundle checks that it has all its vocabularies

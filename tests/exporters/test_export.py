@@ -9,7 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import TASKS, shared, some_checkpoint, tiny_bundle, tiny_checkpoint, tiny_network
+from helpers import (
+    DARWIN,
+    TASKS,
+    darwin_checkpoint,
+    padded,
+    shared,
+    some_checkpoint,
+    tiny_bundle,
+    tiny_checkpoint,
+    tiny_network,
+)
 
 import rnn_edge
 from rnn_edge.bundle import Bundle
@@ -23,7 +33,6 @@ from rnn_edge.spec import LanguageModelSpec
 from rnn_edge.text import Tokenizer
 
 PT, RNN = Path("model.pt"), Path("model.rnn")
-DARWIN = "models/ml5_charrnn/darwin"
 
 
 @pytest.fixture
@@ -130,20 +139,11 @@ def test_a_ten_megabyte_model_exports_in_under_two_seconds():
 
 def test_a_published_character_model_gives_its_recorded_numbers():
     """ml5's CharRNN of Darwin: TensorFlow's tensors in our LanguageModel, exported, against ml5's own recordings."""
+    checkpoint = darwin_checkpoint()
+    tokenizer = checkpoint.tokenizer
     golden = json.loads(shared(f"{DARWIN}/golden.json").read_text())
     recorded = np.load(shared(f"{DARWIN}/golden.npz"))
-    cells = [f"rnnlm/multi_rnn_cell/cell_{layer}/basic_lstm_cell" for layer in range(2)]
-    layers = [[_darwin(f"{cell}/weights"), _darwin(f"{cell}/biases")] for cell in cells]
-    model = LanguageModel(LanguageModelSpec(vocab_size=100, embedding_size=128, hidden_size=128, num_layers=2)).eval()
-    model.load_state_dict({
-        "embedding.weight": torch.from_numpy(_darwin("embedding")),
-        "output.weight": torch.from_numpy(_darwin("rnnlm/softmax_w").T),
-        "output.bias": torch.from_numpy(_darwin("rnnlm/softmax_b")),
-        **{f"stack.rnn.{name}": tensor for name, tensor in import_weights("tensorflow", "lstm", layers).items()},
-    })  # fmt: skip
-    vocabulary = sorted(golden["vocab"], key=golden["vocab"].__getitem__)
-    tokenizer = Tokenizer.characters(_padded(vocabulary, 100))
-    export(Checkpoint(model, tokenizer), RNN)
+    export(checkpoint, RNN)
     loaded = rnn_edge.load(RNN)
     graph = StepGraph.from_bundle(Bundle.read(RNN))
     for index, case in enumerate(golden["cases"]):
@@ -159,17 +159,6 @@ def test_a_published_character_model_gives_its_recorded_numbers():
         assert loaded.complete(case["seed"], options)[0].text == case["greedy_text"]
 
 
-def _darwin(name: str) -> np.ndarray:
-    """Read a tensor as TensorFlow.js stores it: raw numbers, with their shape in a manifest."""
-    entry = json.loads(shared(f"{DARWIN}/manifest.json").read_text())[name]
-    return np.fromfile(shared(f"{DARWIN}/{entry['filename']}"), "<f4").reshape(entry["shape"])
-
-
-def _padded(vocabulary: list[str], size: int) -> list[str]:
-    """Fill a vocabulary up to the network's size with characters that occur in no text."""
-    return vocabulary + [chr(0xE000 + index) for index in range(size - len(vocabulary))]
-
-
 def test_a_published_speech_detectors_lstm_gives_its_recorded_states():
     """Silero VAD: its 375 recorded input vectors are the embedding, so that token t is the vector of window t."""
     weights = np.load(shared("models/silero_vad/weights_torch_order.npz"))
@@ -179,7 +168,7 @@ def test_a_published_speech_detectors_lstm_gives_its_recorded_states():
     model = LanguageModel(LanguageModelSpec(vocab_size=len(vectors), embedding_size=128, hidden_size=128)).eval()
     model.embedding.weight.data = torch.from_numpy(vectors)
     model.stack.rnn.load_state_dict(import_weights("torch", "lstm", [layer]))
-    tokenizer = Tokenizer.characters(_padded([], len(vectors)))
+    tokenizer = Tokenizer.characters(padded([], len(vectors)))
     export(Checkpoint(model, tokenizer), RNN)
     graph = StepGraph.from_bundle(Bundle.read(RNN))
     state = graph.start(1)
