@@ -102,6 +102,9 @@ class Tokenizer:
     @classmethod
     def _train_words(cls, texts: Iterable[str], size: int, kind: TokenizerKind) -> Tokenizer:
         backend = _word_backend(kind, {})
+        if kind == "whitespace":  # a corpus may have the words </s> or <unk>, which are tokens already
+            own = {*_SILENT, UNKNOWN}
+            texts = (" ".join(word for word in text.split() if word not in own) for text in texts)
         backend.train_from_iterator(
             texts,
             trainers.WordLevelTrainer(vocab_size=size, special_tokens=[END, UNKNOWN], show_progress=False),
