@@ -1,6 +1,7 @@
 """Every network as ONNX graphs, each in its role; the contract of names and shapes is docs/bundle-format.md.
 
-The graphs are in `scan` form: whatever does not depend on the step before is computed for the whole stretch at once.
+The graphs are in `scan` form: whatever does not depend on the step before is computed for the whole stretch at once; the
+one that searches is a `loop` around a step.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from dataclasses import dataclass
 
 import onnx
 
-from rnn_edge.bundle import GRAPH, Graph, Port
+from rnn_edge.bundle import DECODE_GRAPH, GRAPH, Graph, Port, Search
 from rnn_edge.errors import ExportError
 from rnn_edge.exporters.decoders import draw_attentive_step, draw_step
 from rnn_edge.exporters.draft import Draft
+from rnn_edge.exporters.loops import draw_decode
 from rnn_edge.exporters.readers import (
     draw_classifier,
     draw_describer_encoder,
@@ -37,7 +39,7 @@ __all__ = ["NEWEST_OPSET", "OLDEST_OPSET", "Built", "build", "describe_graph"]
 OLDEST_OPSET, NEWEST_OPSET = 17, 26
 """What the graphs need, and the newest that onnxruntime 1.31 runs."""
 
-_FILES = {"step": GRAPH, "model": GRAPH, "encoder": "encoder.onnx"}
+_FILES = {"step": GRAPH, "model": GRAPH, "encoder": "encoder.onnx", "decode": DECODE_GRAPH}
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,28 @@ class Built:
 
     protos: Mapping[str, onnx.ModelProto]
     stored: tuple[Stored, ...]
+    search: Search | None = None
+
+    def describe(self, role: str) -> Graph:
+        """Return what a manifest says of one of the graphs."""
+        proto = self.protos[role]
+        return describe_graph(role, proto, self.search if role == "decode" else None)
 
 
-def build(model: Network, plan: Plan = FP32, *, opset: int = OLDEST_OPSET, settle: bool = False) -> Built:
+def build(
+    model: Network,
+    plan: Plan = FP32,
+    *,
+    opset: int = OLDEST_OPSET,
+    settle: bool = False,
+    search: Search | None = None,
+) -> Built:
     """Return a network's graphs: `step`, `encoder` and `step`, or `model`. Tied weights are stored once.
 
     The same model and plan give the same bytes.
 
     settle  leave the rounded matrices in the model, which then computes with what the graphs compute with
+    search  add the graph `decode`, which searches by itself and has all weights once more
     """
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ExportError(f"opset must be from {OLDEST_OPSET} to {NEWEST_OPSET}, got {opset}")
@@ -69,7 +85,12 @@ def build(model: Network, plan: Plan = FP32, *, opset: int = OLDEST_OPSET, settl
     else:
         draw_tagger(drafts["model"], model)
     stored = tuple(each for draft in drafts.values() for each in draft.weights.stored)
-    return Built({role: draft.finish() for role, draft in drafts.items()}, stored)
+    if search is not None:
+        if not isinstance(model, LanguageModel | Translator | Describer):
+            raise ExportError(f"only a network that writes can decode, and this one is for {model.spec.task!r}")
+        drafts["decode"] = Draft("decode", plan, opset, settle=settle)
+        draw_decode(drafts["decode"], model, search)
+    return Built({role: draft.finish() for role, draft in drafts.items()}, stored, search)
 
 
 def _roles(model: Network) -> tuple[str, ...]:
@@ -90,14 +111,15 @@ def _draw_both(drafts: Mapping[str, Draft], model: Translator | Describer) -> No
         draw_step(drafts["step"], model.decoder, prefix="decoder.")
 
 
-def describe_graph(role: str, proto: onnx.ModelProto) -> Graph:
+def describe_graph(role: str, proto: onnx.ModelProto, search: Search | None = None) -> Graph:
     """Return what a manifest says of a graph."""
     return Graph(
         file=_FILES[role],
-        form="scan",
+        form="scan" if search is None else "loop",
         opset=proto.opset_import[0].version,
         inputs=tuple(_port(value) for value in proto.graph.input),
         outputs=tuple(_port(value) for value in proto.graph.output),
+        search=search,
     )
 
 

@@ -1,0 +1,108 @@
+"""A whole search in one call of ONNX Runtime: a prompt, a source or a vector in; finished sequences out.
+
+It knows the contract of docs/bundle-format.md and nothing of text. It keeps no state; threads may share one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rnn_edge.bundle import Bundle, Graph
+from rnn_edge.errors import BundleError, OptionsError
+from rnn_edge.runtimes.arrays import NOTHING, Doubles, Floats, Ids, State
+from rnn_edge.runtimes.names import LENGTH_PENALTY, MAX_NEW_TOKENS, NOISE, TEMPERATURE, next_state_name
+from rnn_edge.runtimes.whole_graph import WholeGraph
+
+__all__ = ["Decoded", "DecodeGraph"]
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """What a search found for each row, best first.
+
+    sequences  int64 (batch, returned, written), -1 behind a sequence's end; `written` is how many steps the graph took
+    log_prob   float64 (batch, returned), of all tokens together, as the model gives it; -inf where nothing was found
+    scores     float64 (batch, returned), log_prob / tokens**length_penalty, which a beam is ranked by
+    state      before each sequence's last token, each float32 (layers, batch × returned, width)
+    """
+
+    sequences: Ids
+    log_prob: Doubles
+    scores: Doubles
+    state: State
+
+    def tokens(self, row: int) -> list[tuple[int, ...]]:
+        """Return the sequences that were found for a row."""
+        found = self.sequences[row][self.log_prob[row] > -np.inf]
+        return [tuple(sequence[sequence != NOTHING].tolist()) for sequence in found]
+
+
+class DecodeGraph:
+    """Runs the graph in the role `decode` of a bundle."""
+
+    def __init__(self, content: bytes, description: Graph, *, provider: str = "cpu", threads: int = 1) -> None:
+        if description.search is None:
+            raise BundleError("this is not a graph that searches: its manifest does not say how")
+        self.search = description.search
+        self._graph = WholeGraph(content, description, provider=provider, threads=threads)
+        self._ports = {port.name: port for port in description.inputs}
+        self._states = [name for name in self._ports if next_state_name(name) in self._graph.outputs]
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle, *, provider: str = "cpu", threads: int = 1) -> DecodeGraph:
+        """Open the graph in the role `decode` of a bundle."""
+        graph = bundle.manifest.graphs.get("decode")
+        if graph is None:
+            raise BundleError(
+                f"bundle {bundle.path} has no graph that searches by itself: export it with --decode greedy, sample or beam"
+            )
+        return cls(bundle.files[graph.file], graph, provider=provider, threads=threads)
+
+    def run(
+        self,
+        inputs: Ids | Floats,
+        state: State | None = None,
+        *,
+        max_new_tokens: int = 20,
+        length_penalty: float = 1.0,
+        temperature: float = 1.0,
+        noise: Doubles | None = None,
+    ) -> Decoded:
+        """Search from each row.
+
+        inputs          tokens int64 (batch, time), -1 where a row has none: of a prompt at best on the left, of a source on
+                        the right; or vectors float32 (batch, vector)
+        state           where a language model reads on from, float32 (layers, batch, width) each; zeros if not given
+        length_penalty  of a beam
+        temperature     of a sample, and
+        noise           float64 (batch, max_new_tokens), from 0 up to 1, what it draws by; needed
+        """
+        strategy = self.search.strategy
+        if (noise is not None) != (strategy == "sample"):
+            raise OptionsError(
+                "this graph samples: give it noise, float64 (batch, max_new_tokens) from 0 up to 1"
+                if strategy == "sample"
+                else f"noise is for a graph that samples, and this one is {strategy}: leave it out"
+            )
+        if max_new_tokens < 1:
+            raise OptionsError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+        given = {
+            MAX_NEW_TOKENS: np.array(max_new_tokens, np.int64),
+            LENGTH_PENALTY: np.array(length_penalty, np.float64),
+            TEMPERATURE: np.array(temperature, np.float64),
+            NOISE: noise,
+        }
+        states = dict(zip(self._states, self._start(len(inputs)) if state is None else state, strict=True))
+        first = self._graph.inputs[0]
+        found = self._graph.run(*({first: inputs, **states, **given}[name] for name in self._graph.inputs))
+        sequences, log_prob, *rest = found
+        if np.isnan(log_prob).any():
+            raise BundleError("the network gives scores that are not numbers: export it with --precision fp32")
+        scores = rest.pop(0) if strategy == "beam" else log_prob
+        return Decoded(sequences, log_prob, scores, tuple(rest))
+
+    def _start(self, batch: int) -> State:
+        shapes = ([batch if isinstance(size, str) else size for size in self._ports[name].shape] for name in self._states)
+        return tuple(np.zeros(shape, np.float32) for shape in shapes)
