@@ -118,9 +118,7 @@ class AttentiveWriter:
     embedding: Table
     output: Matrix
 
-    def read(
-        self, draft: Draft, tokens: ir.Value, states: Values, memory: Values
-    ) -> tuple[ir.Value, Slices, ir.Value]:
+    def read(self, draft: Draft, tokens: ir.Value, states: Values, memory: Values) -> tuple[ir.Value, Slices, ir.Value]:
         """Read a stretch; return the logits after its last column, the state after it, and where it looked.
 
         tokens  int64 (batch, time)

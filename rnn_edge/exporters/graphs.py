@@ -1,7 +1,7 @@
 """Every network as ONNX graphs, each in its role; the contract of names and shapes is docs/bundle-format.md.
 
-The graphs are in `scan` form: whatever does not depend on the step before is computed for the whole stretch at once; the
-one that searches is a `loop` around a step.
+The graphs are in `scan` form: whatever does not depend on the step before is computed for the whole stretch at once;
+the one that searches is a `loop` around a step.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ is docs/bundle-format.md.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import onnx_ir as ir
@@ -48,6 +48,8 @@ __all__ = ["draw_decode"]
 
 _INT, _BOOL, _FLOAT, _DOUBLE = ir.DataType.INT64, ir.DataType.BOOL, ir.DataType.FLOAT, ir.DataType.DOUBLE
 
+_Shapes: TypeAlias = dict[str, tuple[list[int | str], ir.DataType]]
+"""What a Loop carries: names, shapes and types."""
 Choose: TypeAlias = Callable[[OpBuilder, ir.Value, ir.Value], ir.Value]
 """From logits, float32 (batch, vocab), and the number of the step, a scalar, to a token a row, int64 (batch, 1)."""
 
@@ -178,15 +180,16 @@ class _Walk:
             _doubles(op, 0.0, op.Concat(rows, [1], axis=0)),  # log-probs
             op.Expand(op.Cast(0, to=_BOOL), op.Concat(rows, [1], axis=0)),  # who has ended
         ]
-        first = self._advance(op, start.logits, 0, begun)
-        shapes = {
-            "sequence": ([_BATCH, "so_far"], _INT),
-            "sum": ([_BATCH, 1], _DOUBLE),
-            "ended": ([_BATCH, 1], _BOOL),
-            "token": ([_BATCH, 1], _INT),
+        first = self._advance(op, start.logits, op.Cast(0, to=_INT), begun)
+        shapes: _Shapes = {
+            "sequence": (["batch", "so_far"], _INT),
+            "sum": (["batch", 1], _DOUBLE),
+            "ended": (["batch", 1], _BOOL),
+            "newest": (["batch", 1], _INT),
+            **_state_shapes(start, ""),
         }
         carried = [*first, *start.flat()]
-        found = _loop(self._draft, start, self._most, self._goes_on(op, first), carried, shapes, self._body)
+        found = _loop(self._draft, self._most, self._goes_on(op, first), carried, shapes, self._body)
         sequences, log_probs, _, _, *state = found
         self._draft.output(op.Unsqueeze(sequences, [1]), SEQUENCES, ["batch", 1, "written"], _INT)
         self._draft.output(op.Identity(log_probs), LOG_PROB, ["batch", 1], _DOUBLE)
@@ -310,28 +313,27 @@ class _Beam:
         nowhere = _Rows(no_tokens, [op.Gather(each, each_row) for each in prompt.state])
         certain = _doubles(op, 0.0, op.Concat(self._rows, [1], axis=0))
         begun = _Hypotheses(certain, no_tokens, prompt, nothing, nothing, nowhere)
-        first = self._select(op, start.logits, begun, 1, grown_from=1)
+        first = self._select(op, start.logits, begun, op.Cast(1, to=_INT), grown_from=1)
         memory = [op.Gather(each, each_row, axis=1) for each in start.memory]
 
         def body(op: OpBuilder, number: ir.Value, carried: Values) -> list[ir.Value]:
             before = _Hypotheses.of(carried)
             logits, moved = start.step(op, before.newest, before.live.state, memory)
-            read = _Hypotheses(
-                before.going, before.newest, _Rows(before.live.tokens, moved), before.ended, before.ranked, before.finished
-            )
-            after = self._select(op, logits, read, op.Add(number, 2), grown_from=beams)
+            before = replace(before, live=replace(before.live, state=moved))
+            after = self._select(op, logits, before, op.Add(number, 2), grown_from=beams)
             return [self._goes_on(op, after), *after.flat()]
 
-        shapes = {
-            "going": ([_BATCH, beams], _DOUBLE),
+        shapes: _Shapes = {
+            "going": (["batch", beams], _DOUBLE),
             "newest": (["rows", 1], _INT),
-            "ended": ([_BATCH, beams], _DOUBLE),
-            "ranked": ([_BATCH, beams], _DOUBLE),
+            "ended": (["batch", beams], _DOUBLE),
+            "ranked": (["batch", beams], _DOUBLE),
             "live": (["rows", "so_far"], _INT),
             **_state_shapes(start, "live_"),
             "finished": (["rows", "so_far"], _INT),
+            **_state_shapes(start, "finished_"),
         }
-        found = _loop(self._draft, start, self._most, self._goes_on(op, first), first.flat(), shapes, body)
+        found = _loop(self._draft, self._most, self._goes_on(op, first), first.flat(), shapes, body)
         self._give(_Hypotheses.of(found))
 
     def _select(
@@ -357,17 +359,17 @@ class _Beam:
         ended = op.GatherElements(op.Concat(before.ended, finished, axis=1), chosen, axis=1)
         sources = op.Concat(self._places, op.Add(first[1], self._all_rows), axis=1)  # ended before, or just now
         last = op.Concat(op.Mul(self._places, 0), op.Add(first[2], 1), axis=1)  # (batch, 2 × beams), -1 for the former
-        last = op.Sub(_flat(op, op.GatherElements(last, chosen, axis=1), [-1, 1]), 1)
+        last = op.Sub(op.Reshape(op.GatherElements(last, chosen, axis=1), [-1, 1]), 1)
         both = before.finished.above(op, before.live)
-        aside = both.take(op, _flat(op, op.GatherElements(sources, chosen, axis=1), [-1]), last)
+        aside = both.take(op, op.Reshape(op.GatherElements(sources, chosen, axis=1), [-1]), last)
 
         going, picked = op.TopK(op.Where(ends, -INFINITY, grown), [beams], axis=1, _outputs=2)
         if not self._search.narrowing:
             worst = op.Slice(ranked, [beams - 1], [beams], [1])
             hopeful = op.Greater(self._hope(op, going, length), worst)
             going = op.Where(hopeful, going, -INFINITY)
-        newest = _flat(op, op.GatherElements(tokens, picked, axis=1), [-1, 1])
-        live = before.live.take(op, _flat(op, op.GatherElements(parents, picked, axis=1), [-1]), newest)
+        newest = op.Reshape(op.GatherElements(tokens, picked, axis=1), [-1, 1])
+        live = before.live.take(op, op.Reshape(op.GatherElements(parents, picked, axis=1), [-1]), newest)
         return _Hypotheses(going, newest, live, ended, ranked, aside)
 
     def _grow(
@@ -416,32 +418,24 @@ class _Beam:
         """Name the outputs: the best of each row, best first."""
         op, draft, beams, wanted = self._draft.op, self._draft, self._beams, self._search.num_return_sequences
 
-        def best_of(rows: ir.Value, width: ir.Value) -> ir.Value:
+        def best_of(rows: ir.Value) -> ir.Value:
             """Return the wanted ones of (batch × beams, width) as (batch, wanted, width)."""
-            by_prompt = op.Reshape(rows, op.Concat(self._rows, [beams], width, axis=0))
+            by_prompt = op.Reshape(rows, op.Concat(self._rows, [beams, -1], axis=0))
             best: ir.Value = op.Slice(by_prompt, [0], [wanted], [1])
             return best
 
-        tokens = found.finished.tokens
-        sequences = best_of(tokens, op.Shape(tokens, start=1, end=2))
-        draft.output(sequences, SEQUENCES, ["batch", wanted, "written"], _INT)
+        draft.output(best_of(found.finished.tokens), SEQUENCES, ["batch", wanted, "written"], _INT)
         for each, name in ((found.ended, LOG_PROB), (found.ranked, SCORES)):
             draft.output(op.Slice(each, [0], [wanted], [1]), name, ["batch", wanted], _DOUBLE)
-        state = [
-            op.Reshape(best_of(each, op.Shape(each, start=1, end=2)), op.Concat([-1], op.Shape(each, start=1, end=2), axis=0))
-            for each in found.finished.state
-        ]
+        widths = (width for layers, width in self._start.sizes.values() for _ in range(layers))
+        best_states = zip(found.finished.state, widths, strict=True)
+        state = [op.Reshape(best_of(each), [-1, width]) for each, width in best_states]
         _state_outputs(draft, self._start, state)
 
 
-_BATCH = "batch"
-_Shapes: TypeAlias = dict[str, tuple[list[int | str], ir.DataType]]
-
-
 def _state_shapes(start: _Start, prefix: str) -> _Shapes:
-    rows = "rows" if prefix else _BATCH
     return {
-        f"{prefix}{name}{layer}": ([rows, size], _FLOAT)
+        f"{prefix}{name}{layer}": (["rows", size], _FLOAT)
         for name, (layers, size) in start.sizes.items()
         for layer in range(layers)
     }
@@ -449,7 +443,6 @@ def _state_shapes(start: _Start, prefix: str) -> _Shapes:
 
 def _loop(
     draft: Draft,
-    start: _Start,
     most: ir.Value,
     goes_on: ir.Value,
     carried: Values,
@@ -459,11 +452,10 @@ def _loop(
     """Run a body until it says that nothing goes on, or until there are as many tokens as there may be.
 
     carried  with one token already
-    shapes   names, shapes and types of it; those of a state come at its end
+    shapes   of it, in its order
     body     takes the number of the turn and what is carried; returns whether to go on, and what is carried on
     """
     op = draft.op
-    shapes = {**shapes, **_state_shapes(start, "finished_" if "finished" in shapes else "")}
     inputs = [value("turn", [], _INT), value("goes_on", [], _BOOL)]
     inputs += [value(name, shape, dtype) for name, (shape, dtype) in shapes.items()]
     outputs = [value("next_goes_on", [], _BOOL)]
@@ -497,12 +489,6 @@ def _count(op: OpBuilder, number: ir.Value) -> ir.Value:
     """Return the numbers from 0 up to one, int64 (1,), without it."""
     numbers: ir.Value = op.Range(0, op.Squeeze(number, [0]), 1)
     return numbers
-
-
-def _flat(op: OpBuilder, x: ir.Value, shape: list[int]) -> ir.Value:
-    """Return a value of each row's hypotheses as rows."""
-    rows: ir.Value = op.Reshape(x, shape)
-    return rows
 
 
 def _doubles(op: OpBuilder, number: float, shape: ir.Value) -> ir.Value:

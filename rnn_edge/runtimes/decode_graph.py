@@ -6,6 +6,7 @@ It knows the contract of docs/bundle-format.md and nothing of text. It keeps no 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from rnn_edge.runtimes.arrays import NOTHING, Doubles, Floats, Ids, State
 from rnn_edge.runtimes.names import LENGTH_PENALTY, MAX_NEW_TOKENS, NOISE, TEMPERATURE, next_state_name
 from rnn_edge.runtimes.whole_graph import WholeGraph
 
-__all__ = ["Decoded", "DecodeGraph"]
+__all__ = ["DecodeGraph", "Decoded"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +25,7 @@ class Decoded:
 
     sequences  int64 (batch, returned, written), -1 behind a sequence's end; `written` is how many steps the graph took
     log_prob   float64 (batch, returned), of all tokens together, as the model gives it; -inf where nothing was found
-    scores     float64 (batch, returned), log_prob / tokens**length_penalty, which a beam is ranked by
+    scores     float64 (batch, returned), what a beam is ranked by, log_prob / tokens**length_penalty; else log_prob
     state      before each sequence's last token, each float32 (layers, batch × returned, width)
     """
 
@@ -47,8 +48,7 @@ class DecodeGraph:
             raise BundleError("this is not a graph that searches: its manifest does not say how")
         self.search = description.search
         self._graph = WholeGraph(content, description, provider=provider, threads=threads)
-        self._ports = {port.name: port for port in description.inputs}
-        self._states = [name for name in self._ports if next_state_name(name) in self._graph.outputs]
+        self._states = [port for port in description.inputs if next_state_name(port.name) in self._graph.outputs]
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, *, provider: str = "cpu", threads: int = 1) -> DecodeGraph:
@@ -56,7 +56,8 @@ class DecodeGraph:
         graph = bundle.manifest.graphs.get("decode")
         if graph is None:
             raise BundleError(
-                f"bundle {bundle.path} has no graph that searches by itself: export it with --decode greedy, sample or beam"
+                f"bundle {bundle.path} has no graph that searches by itself: export it with --decode greedy, sample "
+                "or beam"
             )
         return cls(bundle.files[graph.file], graph, provider=provider, threads=threads)
 
@@ -72,37 +73,49 @@ class DecodeGraph:
     ) -> Decoded:
         """Search from each row.
 
-        inputs          tokens int64 (batch, time), -1 where a row has none: of a prompt at best on the left, of a source on
-                        the right; or vectors float32 (batch, vector)
+        inputs          tokens int64 (batch, time), filled with -1 where a row has none: a source on the right, a prompt
+                        at best on the left; or vectors float32 (batch, vector)
         state           where a language model reads on from, float32 (layers, batch, width) each; zeros if not given
+        max_new_tokens  at most; of a sample, as many as there is noise for
         length_penalty  of a beam
         temperature     of a sample, and
-        noise           float64 (batch, max_new_tokens), from 0 up to 1, what it draws by; needed
+        noise           what it draws by, float64 (batch, max_new_tokens), from 0 up to but not 1; needed
         """
-        strategy = self.search.strategy
-        if (noise is not None) != (strategy == "sample"):
-            raise OptionsError(
-                "this graph samples: give it noise, float64 (batch, max_new_tokens) from 0 up to 1"
-                if strategy == "sample"
-                else f"noise is for a graph that samples, and this one is {strategy}: leave it out"
-            )
-        if max_new_tokens < 1:
-            raise OptionsError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
-        given = {
+        self._check(len(inputs), max_new_tokens, noise)
+        given: dict[str, Any] = {
+            self._graph.inputs[0]: inputs,
             MAX_NEW_TOKENS: np.array(max_new_tokens, np.int64),
             LENGTH_PENALTY: np.array(length_penalty, np.float64),
             TEMPERATURE: np.array(temperature, np.float64),
             NOISE: noise,
         }
-        states = dict(zip(self._states, self._start(len(inputs)) if state is None else state, strict=True))
-        first = self._graph.inputs[0]
-        found = self._graph.run(*({first: inputs, **states, **given}[name] for name in self._graph.inputs))
-        sequences, log_prob, *rest = found
+        state = self._start(len(inputs)) if state is None else state
+        given |= {port.name: part for port, part in zip(self._states, state, strict=True)}
+        sequences, log_prob, *rest = self._graph.run(*(given[name] for name in self._graph.inputs))
         if np.isnan(log_prob).any():
-            raise BundleError("the network gives scores that are not numbers: export it with --precision fp32")
-        scores = rest.pop(0) if strategy == "beam" else log_prob
+            raise BundleError(
+                "the network gives scores that are not numbers: its weights are damaged, or too large for their "
+                "precision; check it with rnn-edge verify, or export it with --precision fp32"
+            )
+        scores = rest.pop(0) if self.search.strategy == "beam" else log_prob
         return Decoded(sequences, log_prob, scores, tuple(rest))
 
     def _start(self, batch: int) -> State:
-        shapes = ([batch if isinstance(size, str) else size for size in self._ports[name].shape] for name in self._states)
+        shapes = ([batch if isinstance(size, str) else size for size in port.shape] for port in self._states)
         return tuple(np.zeros(shape, np.float32) for shape in shapes)
+
+    def _check(self, batch: int, max_new_tokens: int, noise: Doubles | None) -> None:
+        if max_new_tokens < 1:
+            raise OptionsError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+        strategy = self.search.strategy
+        if strategy != "sample" and noise is not None:
+            raise OptionsError(f"noise is for a graph that samples, and this one is {strategy}: leave it out")
+        if strategy == "sample" and (noise is None or not _is_noise(noise, batch)):
+            raise OptionsError(
+                f"this graph samples: give it noise, float64 ({batch}, max_new_tokens), each from 0 up to but not 1"
+            )
+
+
+def _is_noise(noise: Doubles, batch: int) -> bool:
+    fits = noise.ndim == 2 and noise.shape[0] == batch and noise.size > 0
+    return fits and bool(((noise >= 0) & (noise < 1)).all())
