@@ -410,7 +410,22 @@ def test_a_graph_that_searches_is_compared_with_the_hosts_search(strategy):
         np.array([[3, 1], [2, -1]]), max_new_tokens=4, noise=np.zeros((2, 4)) if strategy == "sample" else None
     )
     assert found.sequences.shape[:2] == (2, search.num_return_sequences)
-    assert len(rnn_edge.load(RNN, self_test=True).translate("the cat")) == 1
+    rnn_edge.load(RNN, self_test=True)
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
+def test_a_graph_that_searches_translates_as_the_translator_does(strategy):
+    """A sample too, by the noise of the same seed."""
+    export(tiny_network("translate", attention="dot", cell="gru"), RNN, ExportOptions(decode=strategy))
+    bundle = Bundle.read(RNN)
+    how = {"sample": {"do_sample": True, "seed": 7}, "beam": {"num_beams": 5}}.get(strategy, {})
+    options = rnn_edge.GenerateOptions(max_new_tokens=9, **how)
+    (best,) = rnn_edge.load(RNN).translate("the cat", options)
+    tokens = [*bundle.tokenizer.encode("the cat"), bundle.tokenizer.end_id]
+    noise = np.random.default_rng((7, 0)).random((1, 9)) if strategy == "sample" else None
+    found = DecodeGraph.from_bundle(bundle).run(np.array([tokens]), max_new_tokens=9, noise=noise)
+    assert found.tokens(0)[0] == best.tokens
+    assert found.log_prob[0, 0] == pytest.approx(best.log_prob)
 
 
 def test_a_graph_that_searches_otherwise_is_found_out():

@@ -127,6 +127,15 @@ def test_rounded_beams_are_the_hosts(task, precision):
     check_against_the_host(*opened(task, "gru", "beam", 2, precision), seed=2, configurations=3)
 
 
+def test_a_beam_over_4_bit_blocks_is_the_hosts():
+    """Of matrices that are large enough for them."""
+    model = network("language-model", "gru", 2, vocab_size=300, embedding_size=64, hidden_size=96, num_layers=2)
+    search = some_search("language-model", "beam", 2, num_beams=4, num_return_sequences=3)
+    built = build(model, Plan("int4"), search=search)
+    assert {"MatMulNBits", "GatherBlockQuantized"} <= {node.op_type for node in built.protos["decode"].graph.node}
+    check_against_the_host(Opened.from_built(built), model.spec, search, seed=2, configurations=4)
+
+
 @pytest.mark.parametrize("feeding", [False, True])
 @pytest.mark.parametrize("attention", ["dot", "general", "bahdanau"])
 def test_beams_with_attention_are_the_hosts(attention, feeding):
