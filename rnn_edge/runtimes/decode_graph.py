@@ -92,7 +92,7 @@ class DecodeGraph:
         state = self._start(len(inputs)) if state is None else state
         given |= {port.name: part for port, part in zip(self._states, state, strict=True)}
         sequences, log_prob, *rest = self._graph.run(*(given[name] for name in self._graph.inputs))
-        if np.isnan(log_prob).any():
+        if not np.isfinite(log_prob[:, 0]).all():  # each row has at least one sequence
             raise BundleError(
                 "the network gives scores that are not numbers: its weights are damaged, or too large for their "
                 "precision; check it with rnn-edge verify, or export it with --precision fp32"

@@ -12,7 +12,7 @@ import pytest
 from helpers import CELLS, some_network, some_spec
 
 from rnn_edge.bundle import Precision, Search
-from rnn_edge.errors import OptionsError
+from rnn_edge.errors import BundleError, OptionsError
 from rnn_edge.exporters.examples import random_rows, side_by_side
 from rnn_edge.exporters.graphs import NEWEST_OPSET, OLDEST_OPSET, build
 from rnn_edge.exporters.opened import Opened
@@ -238,6 +238,15 @@ def test_the_same_model_gives_the_same_bytes_and_the_step_graph_keeps_its_own():
     first, second = (build(model, search=search).protos for _ in range(2))
     assert len({each["decode"].SerializeToString(deterministic=True) for each in (first, second)}) == 1
     assert build(model).protos["step"] == first["step"]
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
+def test_scores_that_are_not_numbers_are_told(strategy):
+    model, search = network("language-model", "gru", 11), some_search("language-model", strategy, 11)
+    model.output.weight.data[3] = float("nan")
+    decode = Opened.from_built(build(model, search=search)).decode
+    with pytest.raises(BundleError, match="scores that are not numbers"):
+        decode.run(np.array([[1]]), max_new_tokens=3, noise=np.zeros((1, 3)) if strategy == "sample" else None)
 
 
 def test_noise_is_for_those_who_draw():
