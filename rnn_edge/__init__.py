@@ -15,8 +15,11 @@ from rnn_edge.errors import (
     CheckpointError,
     ExportError,
     OptionsError,
+    PackageError,
     ProviderError,
+    ProviderWarning,
     RnnEdgeError,
+    SessionError,
     SpecError,
     TextError,
     TrainingError,
@@ -26,6 +29,8 @@ from rnn_edge.lazy import lazy_names
 if TYPE_CHECKING:
     from rnn_edge.exporters import export as export
     from rnn_edge.runtimes import GenerateOptions as GenerateOptions
+    from rnn_edge.runtimes import Lexicon as Lexicon
+    from rnn_edge.runtimes import SuggestOptions as SuggestOptions
     from rnn_edge.runtimes import load as load
 
 __all__ = [
@@ -33,10 +38,15 @@ __all__ = [
     "CheckpointError",
     "ExportError",
     "GenerateOptions",
+    "Lexicon",
     "OptionsError",
+    "PackageError",
     "ProviderError",
+    "ProviderWarning",
     "RnnEdgeError",
+    "SessionError",
     "SpecError",
+    "SuggestOptions",
     "TextError",
     "TrainingError",
     "export",
@@ -45,6 +55,8 @@ __all__ = [
 
 _HOMES = {
     "GenerateOptions": "rnn_edge.runtimes",
+    "Lexicon": "rnn_edge.runtimes",
+    "SuggestOptions": "rnn_edge.runtimes",
     "export": "rnn_edge.exporters",
     "load": "rnn_edge.runtimes",
 }

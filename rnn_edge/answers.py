@@ -28,6 +28,9 @@ __all__ = ["answer", "invite"]
 _Answers: TypeAlias = Iterator[tuple[list[str], Any]]
 """Of each text, the lines that a reader wants, and all there is to know, as plain values."""
 
+_Whole: TypeAlias = Translator | Describer | Classifier | Embedder | Tagger
+"""What reads whole texts, many together."""
+
 _WANTED: dict[type, str] = {
     LanguageModel: "the beginning of a line",
     Translator: "a text to translate",
@@ -38,32 +41,42 @@ _WANTED: dict[type, str] = {
 }
 
 
-def invite(model: Model) -> str:
-    """Return what a prompt asks for."""
-    return f"Type {_WANTED[type(model)]} and press Enter; Ctrl-D ends."
+def invite(model: Model, accepts: str = "") -> str:
+    """Return what a prompt asks for, and how it helps with that."""
+    return f"Type {_WANTED[type(model)]}{accepts} and press Enter; Ctrl-D ends."
 
 
-def answer(model: Model, texts: Sequence[str], options: GenerateOptions, *, as_json: bool) -> Iterator[str]:
+def answer(
+    model: Model, texts: Sequence[str], options: GenerateOptions, *, as_json: bool, batch_size: int = 16
+) -> Iterator[list[str]]:
     """Yield what to print of each text in turn: its lines, or one JSON object.
 
-    options  of those that write: language models, translators and describers
+    options     of those that write: language models, translators and describers
+    batch_size  of language models: texts that are completed together
     """
+    if isinstance(model, LanguageModel):
+        answers = _complete(model, texts, options, batch_size)
+    else:
+        answers = _one_by_one_where_refused(model, texts, options)
+    for lines, values in answers:
+        yield [json.dumps(values, ensure_ascii=False)] if as_json else lines
+
+
+def _one_by_one_where_refused(model: _Whole, texts: Sequence[str], options: GenerateOptions) -> _Answers:
+    """Ask of all texts together; where one cannot be read, those before it are answered."""
     try:
         answers = list(_ask(model, texts, options))
     except TextError:
         if len(texts) == 1:
             raise
-        for text in texts:  # so that those before the one that cannot be read are answered
-            yield from answer(model, [text], options, as_json=as_json)
+        for text in texts:
+            yield from _ask(model, [text], options)
         raise
-    for lines, values in answers:
-        yield from [json.dumps(values, ensure_ascii=False)] if as_json else lines
+    yield from answers
 
 
-def _ask(model: Model, texts: Sequence[str], options: GenerateOptions) -> _Answers:
+def _ask(model: _Whole, texts: Sequence[str], options: GenerateOptions) -> _Answers:
     match model:
-        case LanguageModel():
-            return _complete(model, texts, options)
         case Translator():
             return _translate(model, texts, options)
         case Describer():
@@ -76,8 +89,8 @@ def _ask(model: Model, texts: Sequence[str], options: GenerateOptions) -> _Answe
             return _tag(model, texts)
 
 
-def _complete(model: LanguageModel, texts: Sequence[str], options: GenerateOptions) -> _Answers:
-    for text, found in zip(texts, model.complete(texts, options), strict=True):
+def _complete(model: LanguageModel, texts: Sequence[str], options: GenerateOptions, batch_size: int) -> _Answers:
+    for text, found in model.complete_many(texts, options, batch_size=batch_size):
         yield [text + each.text for each in found], {"prompt": text, "completions": _written(found)}
 
 

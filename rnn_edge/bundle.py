@@ -56,6 +56,9 @@ class Port:
     dtype: str
     shape: tuple[int | str, ...]
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype} {self.shape}".replace("'", "")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
@@ -96,6 +99,11 @@ class Manifest:
     keep_float: tuple[str, ...] = ()  # matrices that were to stay float
     history: Mapping[str, Any] = field(default_factory=dict)  # how the model was trained
     versions: Mapping[str, str] = field(default_factory=dict)  # of what wrote it
+
+    @property
+    def reader(self) -> str | None:
+        """Return the role of the graph that reads whole texts or vectors, if there is one."""
+        return next((role for role in self.graphs if role in ("encoder", "model")), None)
 
     def to_dict(self, files: Mapping[str, bytes]) -> dict[str, Any]:
         """Return manifest.json as plain values, with the size and hash of each file."""
@@ -165,6 +173,12 @@ class Bundle:
     files: Mapping[str, bytes]
     target_tokenizer: Tokenizer | None = None  # of what a translator writes
     character_tokenizer: Tokenizer | None = None  # of the letters of a tagger's words
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a hash that differs for every network and vocabulary."""
+        names = sorted({TOKENIZER, *(graph.file for graph in self.manifest.graphs.values())})
+        return hashlib.sha256(b"".join(hashlib.sha256(self.files[name]).digest() for name in names)).hexdigest()
 
     @classmethod
     def read(cls, path: Path) -> Bundle:

@@ -7,8 +7,10 @@
     ├── TrainingError     training cannot start or go on
     ├── ExportError       a network cannot be exported, or its graph disagrees with PyTorch
     ├── BundleError       a bundle cannot be read or written
+    ├── PackageError      an app's folder cannot be written
     ├── ProviderError     an execution provider cannot be used
-    └── OptionsError      generation options contradict themselves or each other
+    ├── OptionsError      generation options contradict themselves or each other
+    └── SessionError      a saved session cannot be used
 
 Each says what was wanted, what was found, and what to do. Anything else that is raised is a bug of ours.
 """
@@ -18,8 +20,11 @@ __all__ = [
     "CheckpointError",
     "ExportError",
     "OptionsError",
+    "PackageError",
     "ProviderError",
+    "ProviderWarning",
     "RnnEdgeError",
+    "SessionError",
     "SpecError",
     "TextError",
     "TrainingError",
@@ -54,9 +59,21 @@ class BundleError(RnnEdgeError):
     """A bundle cannot be read or written."""
 
 
+class PackageError(RnnEdgeError):
+    """An app's folder cannot be written."""
+
+
 class ProviderError(RnnEdgeError):
     """An execution provider cannot be used."""
 
 
+class ProviderWarning(UserWarning):
+    """A graph runs, in part or altogether, elsewhere than where it was asked to; only where that was allowed."""
+
+
 class OptionsError(RnnEdgeError, ValueError):
     """Generation options contradict themselves or each other."""
+
+
+class SessionError(RnnEdgeError, ValueError):
+    """A saved session cannot be used."""

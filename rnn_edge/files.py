@@ -33,8 +33,9 @@ def replace_directory(path: Path) -> Iterator[Path]:
     try:
         yield part
         part.chmod(0o777 & ~_umask())
-        for file in part.iterdir():
-            _flush(file)
+        for file in part.rglob("*"):
+            if file.is_file():
+                _flush(file)
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
             path.replace(old / path.name)

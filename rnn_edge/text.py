@@ -102,6 +102,9 @@ class Tokenizer:
     @classmethod
     def _train_words(cls, texts: Iterable[str], size: int, kind: TokenizerKind) -> Tokenizer:
         backend = _word_backend(kind, {})
+        if kind == "whitespace":  # a corpus may have the words </s> or <unk>, which are tokens already
+            own = {*_SILENT, UNKNOWN}
+            texts = (" ".join(word for word in text.split() if word not in own) for text in texts)
         backend.train_from_iterator(
             texts,
             trainers.WordLevelTrainer(vocab_size=size, special_tokens=[END, UNKNOWN], show_progress=False),
@@ -177,6 +180,9 @@ class Tokenizer:
         """
         if self.kind == "characters" or not text:
             return self.encode(text), ""
+        if self.kind == "whitespace":  # its tokens begin with a blank, typed or not
+            settled, last = (text, "") if text[-1].isspace() else (text[: -len(text.split()[-1])], text.split()[-1])
+            return self.encode(settled), f" {last}"
         encoding = self._backend.encode(_check_unicode(text), add_special_tokens=False)
         words = encoding.word_ids
         self._check_known(encoding.ids, text)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+DARWIN = "models/ml5_charrnn/darwin"
 
 
 def shared(path: str) -> Path:
@@ -151,11 +154,39 @@ def tiny_bundle(path: Path, kind: str = "characters", **changes: Any):
     return Bundle.read(path)
 
 
+def darwin_checkpoint():
+    """Return ml5's published CharRNN of Darwin, TensorFlow's tensors, or skip where it is not there."""
+    torch = pytest.importorskip("torch")
+    from rnn_edge.modules import Checkpoint, LanguageModel, import_weights
+    from rnn_edge.spec import LanguageModelSpec
+    from rnn_edge.text import Tokenizer
+
+    ids = json.loads(shared(f"{DARWIN}/golden.json").read_text())["vocab"]
+    cells = [f"rnnlm/multi_rnn_cell/cell_{layer}/basic_lstm_cell" for layer in range(2)]
+    layers = [[_darwin(f"{cell}/weights"), _darwin(f"{cell}/biases")] for cell in cells]
+    model = LanguageModel(LanguageModelSpec(vocab_size=100, embedding_size=128, hidden_size=128, num_layers=2)).eval()
+    model.load_state_dict({
+        "embedding.weight": torch.from_numpy(_darwin("embedding")),
+        "output.weight": torch.from_numpy(_darwin("rnnlm/softmax_w").T),
+        "output.bias": torch.from_numpy(_darwin("rnnlm/softmax_b")),
+        **{f"stack.rnn.{name}": tensor for name, tensor in import_weights("tensorflow", "lstm", layers).items()},
+    })  # fmt: skip
+    return Checkpoint(model, Tokenizer.characters(padded(sorted(ids, key=ids.__getitem__), 100)))
+
+
+def _darwin(name: str) -> np.ndarray:
+    """Read a tensor as TensorFlow.js stores it: raw numbers, with their shape in a manifest."""
+    entry = json.loads(shared(f"{DARWIN}/manifest.json").read_text())[name]
+    return np.fromfile(shared(f"{DARWIN}/{entry['filename']}"), "<f4").reshape(entry["shape"])
+
+
+def padded(vocabulary: list[str], size: int) -> list[str]:
+    """Fill a vocabulary up to the network's size with characters that occur in no text."""
+    return vocabulary + [chr(0xE000 + index) for index in range(size - len(vocabulary))]
+
+
 def g2p_en_checkpoint():
     """Return g2p_en's encoder-decoder (PyPI g2p-en 2.1.0), which spells English words in phonemes."""
-    import json
-
-    import numpy as np
     import torch
 
     from rnn_edge.modules import Checkpoint, build
@@ -183,11 +214,9 @@ def g2p_en_checkpoint():
 
 
 def tiny_network(task: str, *, seed: int = 0, letters: bool = False, **changes: Any):
-    """Return a checkpoint of any task with random weights; a tagger may read letters."""
-    import torch
-
-    from rnn_edge import spec as specs
-    from rnn_edge.modules import Checkpoint, build
+    """Return a checkpoint of any task with vocabularies and plain choices; a tagger may read letters."""
+    from rnn_edge.modules import Checkpoint
+    from rnn_edge.spec import ModelSpec
     from rnn_edge.text import Tokenizer
 
     texts = ["the cat sat on the mat, the end of it\n" * 9]
@@ -203,11 +232,8 @@ def tiny_network(task: str, *, seed: int = 0, letters: bool = False, **changes: 
     own = {"describe": {"vector_size": 5}}.get(task, {})
     if task in ("classify", "tag"):
         own = {"labels": ("O", "B-X", "I-X")}
-    torch.manual_seed(seed)
-    model = build(specs.ModelSpec.from_dict({"task": task, **sizes, **own, **changes})).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(2)
+    spec = ModelSpec.from_dict({"task": task, **sizes, **own, **changes})
+    model = some_network(spec, seed=seed)
     return Checkpoint(model, tokenizer, target_tokenizer=target, character_tokenizer=characters)
 
 

@@ -41,7 +41,9 @@ MODELS = {
 
 
 def answers(task: str, *texts: str, as_json: bool, **choices) -> list:
-    lines = list(answer(MODELS[task], texts, GenerateOptions(**choices), as_json=as_json))
+    of_each = list(answer(MODELS[task], texts, GenerateOptions(**choices), as_json=as_json))
+    assert len(of_each) == len(texts)
+    lines = [line for lines in of_each for line in lines]
     assert all("\n" not in line for line in lines)
     return [json.loads(line) for line in lines] if as_json else lines
 
@@ -86,13 +88,16 @@ def test_what_is_no_vector_is_refused(text):
         answers("describe", text, as_json=False)
 
 
-def test_texts_before_one_that_cannot_be_read_are_answered():
-    lines = answer(MODELS["classify"], ["abc", "a", "x", "b"], GenerateOptions(), as_json=False)
-    assert [next(lines), next(lines)] == ["long", "short"]
+@pytest.mark.parametrize(("task", "first", "second"), [("classify", "long", "short"), ("complete", "abc", "ab")])
+def test_texts_before_one_that_cannot_be_read_are_answered(task, first, second):
+    found = answer(MODELS[task], ["abc", "a", "x", "b"], GenerateOptions(max_new_tokens=1), as_json=False)
+    assert next(found)[0].startswith(first)
+    assert next(found) == [second]
     with pytest.raises(TextError, match="does not know 'x'"):
-        next(lines)
+        next(found)
 
 
 def test_a_prompt_asks_for_what_the_network_reads():
     assert invite(MODELS["complete"]) == "Type the beginning of a line and press Enter; Ctrl-D ends."
+    assert invite(MODELS["tag"], ", or else,") == "Type a sentence to tag, or else, and press Enter; Ctrl-D ends."
     assert len({invite(model) for model in MODELS.values()}) == len(MODELS)

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from rnn_edge.cli import main
 from rnn_edge.runtimes import Classifier, Translator
 from rnn_edge.text import Tokenizer
 
-COMMANDS = ("train", "export", "verify", "run", "info")
+COMMANDS = ("train", "export", "verify", "run", "eval", "inspect", "bench", "info", "package", "placement", "providers")
 
 
 def call(*arguments: str, text: str | bytes = "") -> Result:
@@ -61,6 +62,55 @@ def test_help_and_version_load_nothing_heavy():
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
     assert call("--version").stdout.startswith("rnn-edge, version ")
+
+
+def test_options_of_decoding_reach_the_model(files):
+    """Each changes what is said, or is heard by the option that checks it."""
+    plain = call("run", "model.rnn", "the c").stdout
+    assert call("run", "model.rnn", "the c", "--prefix", "at m").stdout.startswith("the cat m")
+    assert plain[5] not in call("run", "model.rnn", "the c", "--bad-word", plain[5]).stdout[5:]
+    sequences = [
+        ("--repetition-penalty", "50"),
+        ("--no-repeat-ngram-size", "1"),
+        ("--min-p", "1"),
+        ("--beam-size", "4", "--early-stopping", "true"),
+        ("--beam-size", "4", "--narrowing"),
+        ("--beam-size", "4", "--beam-threshold", "0.5"),
+        ("--beam-size", "4", "--beam-groups", "2", "--diversity-penalty", "1"),
+    ]
+    for options in sequences:
+        assert call("run", "model.rnn", "the c", *options).stdout.startswith("the c")
+        assert "cannot be used" in refused("run", "model.rnn", "the c", *options, "--top-k", "-1")
+    assert "only matters with several beams" in refused("run", "model.rnn", "a", "--beam-threshold", "0.5")
+
+
+def test_batches_print_what_single_texts_print(files):
+    text = "the c\nthe cat sat\n\nmat\n" * 5
+    Path("lines.txt").write_text(text)
+    for options in ((), ("--num-return", "3"), ("--temperature", "2", "--seed", "3")):
+        single = call("run", "model.rnn", "--json", *options, "--batch-size", "1", text=text).stdout
+        assert len(single.splitlines()) == 20
+        assert (
+            call("run", "model.rnn", "--json", *options, "--batch-size", "7", "--input", "lines.txt").stdout == single
+        )
+    assert "batch_size must be" in refused("run", "model.rnn", "--batch-size", "0", text=text)
+    bad = b"the c\nthe\n\xff\ncat\n"
+    told = call("run", "model.rnn", "--batch-size", "7", text=bad)
+    assert (len(told.stdout.splitlines()), told.exit_code) == (2, 1)
+    assert "line 3 is not valid UTF-8" in told.stderr
+
+
+def test_eval_counts_what_suggestions_save(files):
+    Path("text.txt").write_text("the cat sat on the mat\nthe end\n")
+    text = call("eval", "model.rnn", "text.txt").stdout
+    assert "typed 8 words: keystroke savings" in text
+    found = json.loads(call("eval", "model.rnn", "text.txt", "--lines", "--max-words", "3", "--json").stdout)
+    assert (found["words"], found["characters"]) == (3, 11)
+    assert call("eval", "model.rnn").exit_code == 2
+    assert "No such file" in refused("eval", "model.rnn", "nowhere.txt")
+    assert call("eval", "text.txt").exit_code == 0  # by the built-in model
+    export_network(Path("translate.rnn"), "translate")
+    assert "language model, and translate.rnn is a translator" in refused("eval", "translate.rnn", "text.txt")
 
 
 def test_a_wrong_option_is_a_usage_error():
@@ -204,14 +254,17 @@ def test_run_does_what_a_bundle_is_for(task, text, pattern, names):
     assert call("run", "model.rnn", text=f"{text}\n{text}\n").stdout == 2 * alone.stdout
     assert set(json.loads(call("run", "model.rnn", text, "--json").stdout)) == names
     assert call("info", "model.rnn").stdout.count(f"task: {task}") == 1
+    assert "--batch-size" in refused("run", "model.rnn", text, "--batch-size", "2")
+    if "translations" in names or "descriptions" in names:
+        assert call("run", "model.rnn", text, "--prefix", "d").stdout.startswith("d")
 
 
 def test_options_of_writing_are_refused_where_nothing_is_written(monkeypatch):
     model = Classifier(RowReader(lambda row: np.float32([len(row), 2])), Tokenizer.characters("ab"), ["long", "short"])
     monkeypatch.setattr("rnn_edge.runtimes.load", lambda *_, **__: model)
     assert call("run", "model.rnn", "abab", "a").stdout == "long\nshort\n"
-    message = refused("run", "model.rnn", "abab", "--beam-size", "1", "--stop", "x", "--no-sample")
-    assert "--beam-size, --sample, --stop can only be used with networks that write" in message
+    message = refused("run", "model.rnn", "abab", "--beam-size", "1", "--stop", "x", "--no-sample", "--prefix", "")
+    assert "--beam-size, --sample, --prefix, --stop can only be used with networks that write" in message
     assert "this is a classifier" in message
     assert call("run", "model.rnn", "a", "--json", "--threads", "1").exit_code == 0
 
@@ -265,3 +318,34 @@ def test_a_terminal_is_asked(files):
     assert process.returncode == 0
     assert "Ctrl-D ends" in err
     assert out.count("the c") == 3
+
+
+def test_bench_prints_a_line_or_a_number_for_everything_it_times():
+    quick = ("--rounds", "2", "--seconds", "0")
+    lines = call("bench", *quick).stdout.splitlines()
+    found = json.loads(call("bench", *quick, "--json").stdout)
+    assert [line[:34].strip() for line in lines[2:]] == list(found["microseconds"])
+    assert all(len(times["rounds"]) == 2 for times in found["microseconds"].values())
+
+
+def test_on_a_whole_terminal_tab_accepts_suggestions(files):
+    pytest.importorskip("prompt_toolkit")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "rnn_edge", "run", "model.rnn"]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, text=True)
+    os.close(theirs)
+    _read_until(ours, rb">")
+    os.write(ours, b"the ca\t\r")
+    _read_until(ours, rb"\?2004lthe ca.*\?2004h")  # what is printed once the line is left, and the next prompt
+    os.write(ours, b"\x04")
+    assert process.wait(timeout=60) == 0
+    os.close(ours)
+    assert "Tab to accept" in process.stderr.read()
+    process.stderr.close()
+
+
+def _read_until(terminal: int, pattern: bytes) -> None:
+    shown = b""
+    while not re.search(pattern, shown, re.DOTALL):
+        assert select.select([terminal], [], [], 60)[0], shown
+        shown += os.read(terminal, 4096)

@@ -53,7 +53,10 @@ ALLOWED = {
     "bundle": {"errors", "files", "spec", "text"},
     "modules": {"errors", "files", "spec", "text"},
     "runtimes": {"errors", "spec", "text", "bundle"},
+    "packaging": {"errors", "files", "spec", "text", "bundle", "runtimes"},
     "answers": {"errors", "runtimes"},
+    "inspection": {"errors", "spec", "text", "bundle", "runtimes"},
+    "interactive": {"errors", "runtimes"},
     "training": {"errors", "files", "lazy", "spec", "text", "modules"},
     "exporters": {"errors", "files", "spec", "text", "bundle", "modules", "runtimes"},
 }

@@ -167,3 +167,19 @@ def test_another_kind_of_tokenizer_is_refused_by_name():
     other.decoder = tokenizers.decoders.Metaspace()
     with pytest.raises(TextError, match="Unigram model with a Metaspace decoder"):
         Tokenizer.from_json(other.to_str())
+
+
+def test_the_last_word_between_blanks_is_pending_with_the_blank_that_its_tokens_begin_with():
+    tokenizer = Tokenizer.whitespace(["</s>", "<unk>", "the", "cat"])
+    assert tokenizer.encode_typing("the  ca") == ([2], " ca")
+    assert tokenizer.encode_typing("the cat ") == ([2, 3], " ")
+    assert tokenizer.encode_typing(" ") == ([], " ")
+    assert tokenizer.encode_typing("ca") == ([], " ca")
+    assert tokenizer.encode_typing("") == ([], "")
+
+
+def test_words_between_blanks_survive_but_for_the_blanks():
+    tokenizer = Tokenizer.train("whitespace", CORPUS)
+    assert tokenizer.decode(tokenizer.encode("  the cat\tsat ")) == "the cat sat"
+    assert tokenizer.encode("the </s>") == [*tokenizer.encode("the"), tokenizer.unknown_id]
+    assert Tokenizer.from_json(tokenizer.to_json()).kind == "whitespace"

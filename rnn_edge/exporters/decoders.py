@@ -16,7 +16,7 @@ from onnxscript import OpBuilder
 
 from rnn_edge.exporters.cells import Layer, Values, step
 from rnn_edge.exporters.draft import Draft, value
-from rnn_edge.exporters.layers import Slices, array, in_columns, scan_stack, step_stack, store_layer
+from rnn_edge.exporters.layers import Slices, array, in_columns, scan_stack, step_stack, store_layer, store_layers
 from rnn_edge.exporters.operators import INFINITY, reduce_max, weighted_sum
 from rnn_edge.exporters.weights import Matrix, Table, Weights
 from rnn_edge.modules import Attention, AttentiveDecoder, LanguageModel
@@ -39,7 +39,9 @@ __all__ = [
     "draw_step",
     "memory_shapes",
     "state_inputs",
+    "state_outputs",
     "store_attentive_writer",
+    "store_ends",
     "store_writer",
 ]
 
@@ -54,7 +56,7 @@ def draw_step(draft: Draft, model: LanguageModel, *, prefix: str = "") -> None:
     writer = store_writer(draft, model, prefix=prefix)
     logits, after = writer.read(draft, tokens, states)
     draft.output(logits, LOGITS, ["batch", model.spec.written_vocab_size])
-    _state_outputs(draft, model.spec, after)
+    state_outputs(draft, model.spec, after)
 
 
 def draw_attentive_step(draft: Draft, model: AttentiveDecoder, *, prefix: str) -> None:
@@ -68,7 +70,7 @@ def draw_attentive_step(draft: Draft, model: AttentiveDecoder, *, prefix: str) -
     writer = store_attentive_writer(draft, model, prefix=prefix)
     logits, after, looked = writer.read(draft, tokens, states, memory)
     draft.output(logits, LOGITS, ["batch", spec.written_vocab_size])
-    _state_outputs(draft, spec, after)
+    state_outputs(draft, spec, after[: len(spec.state_sizes)])
     if spec.carries_readout:
         draft.output(op.Unsqueeze(after[-1][0], [0]), next_state_name(READOUT), [1, "batch", spec.readout_size])
     draft.output(op.Transpose(op.Squeeze(looked, [-1]), perm=[1, 0]), ATTENTION, ["batch", "source"])
@@ -80,7 +82,6 @@ class Writer:
 
     spec: DecoderSpec
     layers: list[Layer]
-    bridge: Matrix | None
     embedding: Table
     output: Matrix
 
@@ -94,7 +95,7 @@ class Writer:
         by_time, present = in_columns(op, tokens)
         x = self.embedding(op, op.Max(by_time, 0))  # (time, batch, embedding)
         after = scan_stack(draft, self.spec, self.layers, x, present, states)
-        return self._logits(op, after[0][-1]), after
+        return self.output(op, after[0][-1]), after  # the last layer's h, (batch, output), is also its last output
 
     def step(self, op: OpBuilder, tokens: ir.Value, state: Slices, memory: Values = ()) -> tuple[ir.Value, Slices]:
         """Read one token of every row, with the bits that `read` gives; return the logits and the state after it.
@@ -103,11 +104,7 @@ class Writer:
         """
         assert not memory
         after = step_stack(op, self.spec, self.layers, self.embedding(op, tokens), state)
-        return self._logits(op, after[0][-1]), after
-
-    def _logits(self, op: OpBuilder, top: ir.Value) -> ir.Value:
-        """Return scores from (batch, output): the last layer's h is also its last output."""
-        return self.output(op, top if self.bridge is None else self.bridge(op, top))
+        return self.output(op, after[0][-1]), after
 
 
 @dataclass(frozen=True)
@@ -159,16 +156,8 @@ class AttentiveWriter:
 
 def store_writer(draft: Draft, model: LanguageModel, *, prefix: str = "") -> Writer:
     """Store a language model."""
-    spec, weights = model.spec, draft.weights
-    layers = [
-        store_layer(weights, model.stack, index, f"{prefix}layer{index}", is_first=index == 0)
-        for index in range(spec.num_layers)
-    ]
-    bounded, bridge = spec.is_bounded, None
-    if model.bridge is not None:
-        bridge = weights.matrix(f"{prefix}bridge", array(model.bridge.weight.T), bounded=bounded)
-    embedding, output = _store_vocabulary(weights, model, prefix, bounded=bounded and bridge is None)
-    return Writer(spec, layers, bridge, embedding, output)
+    layers = store_layers(draft.weights, model.stack, prefix)
+    return Writer(model.spec, layers, *store_ends(draft.weights, model, prefix))
 
 
 def store_attentive_writer(draft: Draft, model: AttentiveDecoder, *, prefix: str) -> AttentiveWriter:
@@ -302,17 +291,27 @@ def _scan_steps(
     return [flat[number :: len(sizes)] for number in range(len(sizes))], said, looked
 
 
-def state_inputs(draft: Draft, spec: StackSpec) -> list[ir.Value]:
-    """Name the inputs of a decoder's states."""
-    return [draft.input(name, [spec.num_layers, "batch", size]) for name, size in spec.state_sizes.items()]
+def state_inputs(draft: Draft, spec: StackSpec, batch: int | str = "batch") -> list[ir.Value]:
+    """Name the states before: float32 (layers, batch, width) each."""
+    return [draft.input(name, [spec.num_layers, batch, size]) for name, size in spec.state_sizes.items()]
 
 
-def _state_outputs(draft: Draft, spec: StackSpec, after: Slices) -> None:
-    """Put each state's layers on top of one another."""
+def state_outputs(draft: Draft, spec: StackSpec, after: Slices, batch: int | str = "batch") -> None:
+    """Name the states after: of each its layers, (batch, width), on top of one another."""
     op = draft.op
-    for (name, size), values in zip(spec.state_sizes.items(), after, strict=False):
+    for (name, size), values in zip(spec.state_sizes.items(), after, strict=True):
         joined = op.Concat(*[op.Unsqueeze(each, [0]) for each in values], axis=0)
-        draft.output(joined, next_state_name(name), [spec.num_layers, "batch", size])
+        draft.output(joined, next_state_name(name), [spec.num_layers, batch, size])
+
+
+def store_ends(weights: Weights, model: LanguageModel, prefix: str = "") -> tuple[Table, Matrix]:
+    """Store what stands before and behind the layers: what a token looks up, and what scores the tokens, given h."""
+    bounded = model.spec.is_bounded
+    if model.bridge is None:
+        return _store_vocabulary(weights, model, prefix, bounded=bounded)
+    bridge = weights.matrix(f"{prefix}bridge", array(model.bridge.weight.T), bounded=bounded)
+    embedding, output = _store_vocabulary(weights, model, prefix, bounded=False)
+    return embedding, lambda op, h: output(op, bridge(op, h))
 
 
 def _store_vocabulary(

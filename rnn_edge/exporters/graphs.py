@@ -1,13 +1,13 @@
 """Every network as ONNX graphs, each in its role; the contract of names and shapes is docs/bundle-format.md.
 
-The graphs are in `scan` form: whatever does not depend on the step before is computed for the whole stretch at once;
-the one that searches is a `loop` around a step.
+The graphs are in `scan` form: whatever does not depend on the step before is computed for the whole stretch at once.
+For other targets than the CPU a language model has two more forms; the graph that searches is a `loop` around a step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
@@ -15,13 +15,16 @@ from rnn_edge.bundle import DECODE_GRAPH, GRAPH, Graph, Port, Search
 from rnn_edge.errors import ExportError
 from rnn_edge.exporters.decoders import draw_attentive_step, draw_step
 from rnn_edge.exporters.draft import Draft
+from rnn_edge.exporters.fused import draw_fused_step
 from rnn_edge.exporters.loops import draw_decode
+from rnn_edge.exporters.mobile import CHECKED, require_one_partition
 from rnn_edge.exporters.readers import (
     draw_classifier,
     draw_describer_encoder,
     draw_sentence_encoder,
     draw_translator_encoder,
 )
+from rnn_edge.exporters.single_step import draw_single_step
 from rnn_edge.exporters.taggers import draw_tagger
 from rnn_edge.exporters.weights import FP32, Plan, Stored
 from rnn_edge.modules import (
@@ -33,6 +36,7 @@ from rnn_edge.modules import (
     SentenceEncoder,
     Translator,
 )
+from rnn_edge.runtimes.providers import CPU, Form, Provider
 
 __all__ = ["NEWEST_OPSET", "OLDEST_OPSET", "Built", "build", "describe_graph"]
 
@@ -44,16 +48,19 @@ _FILES = {"step": GRAPH, "model": GRAPH, "encoder": "encoder.onnx", "decode": DE
 
 @dataclass(frozen=True)
 class Built:
-    """A network's graphs by role, and what became of each of its tensors in them."""
+    """A network's graphs by role, what became of each of its tensors in them, and where they are to run."""
 
     protos: Mapping[str, onnx.ModelProto]
     stored: tuple[Stored, ...]
-    search: Search | None = None
+    target: Provider = CPU
+    search: Search | None = None  # of the graph `decode`, if there is one
 
-    def describe(self, role: str) -> Graph:
-        """Return what a manifest says of one of the graphs."""
-        proto = self.protos[role]
-        return describe_graph(role, proto, self.search if role == "decode" else None)
+    def describe(self) -> dict[str, Graph]:
+        """Return what a manifest says of each graph."""
+        graphs = {role: describe_graph(role, proto, self.target.form) for role, proto in self.protos.items()}
+        if "decode" in graphs:
+            graphs["decode"] = replace(graphs["decode"], form="loop", search=self.search)
+        return graphs
 
 
 def build(
@@ -62,6 +69,7 @@ def build(
     *,
     opset: int = OLDEST_OPSET,
     settle: bool = False,
+    target: Provider = CPU,
     search: Search | None = None,
 ) -> Built:
     """Return a network's graphs: `step`, `encoder` and `step`, or `model`. Tied weights are stored once.
@@ -69,13 +77,19 @@ def build(
     The same model and plan give the same bytes.
 
     settle  leave the rounded matrices in the model, which then computes with what the graphs compute with
+    target  the provider they are to run on, in the form that suits it
     search  add the graph `decode`, which searches by itself and has all weights once more
     """
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ExportError(f"opset must be from {OLDEST_OPSET} to {NEWEST_OPSET}, got {opset}")
+    if target is not CPU and not isinstance(model, LanguageModel):
+        raise ExportError(
+            f"target {target.name} takes language models only, and this network is to {model.spec.task}: "
+            "choose the target cpu"
+        )
     drafts = {role: Draft(role, plan, opset, settle=settle) for role in _roles(model)}
     if isinstance(model, LanguageModel):
-        draw_step(drafts["step"], model)
+        _draw_language_model(drafts["step"], model, plan, target)
     elif isinstance(model, Translator | Describer):
         _draw_both(drafts, model)
     elif isinstance(model, Classifier):
@@ -90,13 +104,25 @@ def build(
             raise ExportError(f"only a network that writes can decode, and this one is for {model.spec.task!r}")
         drafts["decode"] = Draft("decode", plan, opset, settle=settle)
         draw_decode(drafts["decode"], model, search)
-    return Built({role: draft.finish() for role, draft in drafts.items()}, stored, search)
+    built = Built({role: draft.finish() for role, draft in drafts.items()}, stored, target, search)
+    if target.name in CHECKED:
+        require_one_partition(built.protos["step"], target.name)
+    return built
 
 
 def _roles(model: Network) -> tuple[str, ...]:
     if isinstance(model, LanguageModel):
         return ("step",)
     return ("encoder", "step") if isinstance(model, Translator | Describer) else ("model",)
+
+
+def _draw_language_model(draft: Draft, model: LanguageModel, plan: Plan, target: Provider) -> None:
+    if target.form == "scan":
+        draw_step(draft, model)
+    elif target.form == "fused":
+        draw_fused_step(draft, model, plan)
+    else:
+        draw_single_step(draft, model, plan, fixed=target.fixed)
 
 
 def _draw_both(drafts: Mapping[str, Draft], model: Translator | Describer) -> None:
@@ -111,15 +137,14 @@ def _draw_both(drafts: Mapping[str, Draft], model: Translator | Describer) -> No
         draw_step(drafts["step"], model.decoder, prefix="decoder.")
 
 
-def describe_graph(role: str, proto: onnx.ModelProto, search: Search | None = None) -> Graph:
+def describe_graph(role: str, proto: onnx.ModelProto, form: Form = "scan") -> Graph:
     """Return what a manifest says of a graph."""
     return Graph(
         file=_FILES[role],
-        form="scan" if search is None else "loop",
+        form=form,
         opset=proto.opset_import[0].version,
         inputs=tuple(_port(value) for value in proto.graph.input),
         outputs=tuple(_port(value) for value in proto.graph.output),
-        search=search,
     )
 
 

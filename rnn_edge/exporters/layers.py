@@ -34,6 +34,7 @@ __all__ = [
     "scan_stack",
     "step_stack",
     "store_layer",
+    "store_layers",
     "store_linear",
 ]
 
@@ -114,6 +115,12 @@ def store_layer(
         candidate=candidate,
         fed=beside,
     )
+
+
+def store_layers(weights: Weights, stack: Stack, prefix: str = "") -> list[Layer]:
+    """Store all layers of a stack that reads tokens' vectors and nothing else."""
+    numbers = range(stack.spec.num_layers)
+    return [store_layer(weights, stack, index, f"{prefix}layer{index}", is_first=index == 0) for index in numbers]
 
 
 def scan_stack(

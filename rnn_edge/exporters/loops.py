@@ -301,7 +301,7 @@ class _Beam:
         self._all_rows = op.Mul(self._rows, [self._beams])
         self._row_numbers = op.Unsqueeze(_count(op, self._rows), [-1])  # (batch, 1)
         self._places = op.Reshape(_count(op, self._all_rows), [-1, self._beams])  # (batch, beams)
-        self._longest = op.Cast(op.Add(self._most, 1), to=_DOUBLE)  # with the end token, which is not a new one
+        self._longest = op.Cast(self._most, to=_DOUBLE)
 
     def draw(self) -> None:
         """Select the first tokens, and then step and select until nothing better can come."""

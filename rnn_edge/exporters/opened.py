@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rnn_edge.bundle import Bundle
 from rnn_edge.exporters.graphs import Built
 from rnn_edge.runtimes.decode_graph import DecodeGraph
+from rnn_edge.runtimes.sessions import Place
 from rnn_edge.runtimes.step_graph import StepGraph
 from rnn_edge.runtimes.whole_graph import WholeGraph
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Opened"]
 
@@ -25,8 +30,8 @@ class Opened:
     def from_built(cls, built: Built) -> Opened:
         """Open graphs that are not written yet."""
         reader = step = decode = None
-        for role, proto in built.protos.items():
-            content, description = proto.SerializeToString(deterministic=True), built.describe(role)
+        for role, description in built.describe().items():
+            content = built.protos[role].SerializeToString(deterministic=True)
             if role == "step":
                 step = StepGraph(content, description.inputs[1:])
             elif role == "decode":
@@ -36,12 +41,12 @@ class Opened:
         return cls(reader, step, decode)
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle) -> Opened:
-        """Open the graphs of a bundle."""
+    def from_bundle(cls, bundle: Bundle, **place: Unpack[Place]) -> Opened:
+        """Open the graphs of a bundle; `place` is what `open_session` takes."""
         roles = bundle.manifest.graphs
-        reader = next((role for role in roles if role not in ("step", "decode")), None)
+        reader = bundle.manifest.reader
         return cls(
-            WholeGraph.from_bundle(bundle, reader) if reader else None,
-            StepGraph.from_bundle(bundle) if "step" in roles else None,
-            DecodeGraph.from_bundle(bundle) if "decode" in roles else None,
+            WholeGraph.from_bundle(bundle, reader, **place) if reader else None,
+            StepGraph.from_bundle(bundle, **place) if "step" in roles else None,
+            DecodeGraph.from_bundle(bundle, **place) if "decode" in roles else None,
         )

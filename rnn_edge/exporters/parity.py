@@ -8,6 +8,7 @@ encoder gives. A graph that reads whole texts must give them in padded batches t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -29,7 +30,17 @@ from rnn_edge.runtimes.names import LABELS, LOG_PROB, LOGITS, VECTORS
 from rnn_edge.runtimes.whole_graph import WholeGraph
 from rnn_edge.spec import DecoderSpec, ModelSpec, TranslatorSpec
 
-__all__ = ["Check", "Parity", "Reader", "Reference", "References", "RowByRow", "measure", "measure_parity"]
+__all__ = [
+    "Check",
+    "Parity",
+    "Reader",
+    "Reference",
+    "References",
+    "RowByRow",
+    "measure",
+    "measure_parity",
+    "own_rounding",
+]
 
 STEPS = 256
 PADDED_LENGTHS = (1, 60, 250)  # a short row too: a long one forgets what its padding did
@@ -203,15 +214,51 @@ def _measure(references: References, graphs: Opened, spec: ModelSpec) -> Parity:
     return Parity(references.compared_with, references.atol, tuple(checks))
 
 
+def own_rounding(network: Network) -> float:
+    """Return how far PyTorch's float32 is from its own float64, over the rows that graphs are compared on.
+
+    Some networks amplify the last bit of a number: nothing that computes in float32 can be nearer to them than this.
+    """
+    spec, random = network.spec, np.random.default_rng(_SEED)
+    ours = References.in_torch(network, "", 0)
+    exact = References.in_torch(deepcopy(network).double(), "", 0)
+    pairs: list[tuple[Arrays, Arrays]] = []
+    starts: list[tuple[Arrays, Arrays]] = []
+    if ours.reader is not None and exact.reader is not None:
+        rows, sources = random_rows(spec, TEXT_LENGTHS, random), random_rows(spec, SOURCE_LENGTHS, random)
+        pairs += [(ours.reader.run(*row), exact.reader.run(*_doubled(row))) for row in rows]
+        starts += [(ours.reader.run(*row), exact.reader.run(*_doubled(row))) for row in sources]
+    if ours.steps is not None and exact.steps is not None:
+        assert isinstance(spec, DecoderSpec)
+        tokens = random.integers(0, spec.written_vocab_size, (ROWS, STEPS))
+        starts = starts or [(start, _doubled(start)) for start in _random_starts(ours.steps, random)]
+        for row, (start, exact_start) in enumerate(starts):
+            logits, state = ours.steps.read(tokens[row : row + 1], start)
+            exact_logits, exact_state = exact.steps.read(tokens[row : row + 1], exact_start)
+            pairs.append(((logits, *state), (exact_logits, *exact_state)))
+    return max(_distance(mine, other.astype(mine.dtype)) for pair in pairs for mine, other in zip(*pair, strict=True))
+
+
+def _doubled(arrays: Arrays) -> Arrays:
+    """Return numbers in float64; whole numbers and truth values as they are."""
+    return tuple(array.astype(np.float64) if array.dtype == np.float32 else array for array in arrays)
+
+
 def measure_parity(
     reference: Reference, graph: StepModel, *, vocab_size: int, atol: float = 1e-5, compared_with: str = "PyTorch"
 ) -> Parity:
     """Compare the step graph of a language model with what it must agree with, from random states."""
     random = np.random.default_rng(_SEED)
     tokens = random.integers(0, vocab_size, (ROWS, STEPS))
-    state = tuple(random.uniform(-0.9, 0.9, part.shape).astype(np.float32) for part in graph.start(ROWS))
-    start = _Start(state, [_row(state, row) for row in range(ROWS)], len(state))
+    alone = _random_starts(graph, random)
+    start = _Start(join_states(alone), alone, len(alone[0]))
     return Parity(compared_with, atol, tuple(_Steps(reference, graph, tokens, start, atol).checks(random, None)))
+
+
+def _random_starts(model: StepModel, random: np.random.Generator) -> list[State]:
+    """Return a random state for each row."""
+    state = tuple(random.uniform(-0.9, 0.9, part.shape).astype(np.float32) for part in model.start(ROWS))
+    return [_row(state, row) for row in range(ROWS)]
 
 
 def _searched(graphs: Opened, decode: DecodeGraph, spec: ModelSpec, search: Search, atol: float) -> Check:

@@ -8,23 +8,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from rnn_edge.bundle import Search
-from rnn_edge.runtimes.arrays import State, reorder
+from rnn_edge.runtimes.arrays import State
 from rnn_edge.runtimes.decoding import (
     Path,
     Position,
+    Pruning,
     Rules,
     StepModel,
     beam_search,
-    extend,
     greedily,
     randomly,
-    rank,
     read,
-    step,
     walk,
 )
 from rnn_edge.runtimes.options import GenerateOptions
-from rnn_edge.runtimes.scores import log_softmax
 
 __all__ = ["begin_to_write", "search_on_host"]
 
@@ -56,13 +53,15 @@ def search_on_host(
         max_new_tokens=max_new_tokens,
     )
     if search.strategy == "beam":
-        starts = [[Path()] for _ in range(rows)]
-        if search.narrowing:
-            found = [_narrowing(model, _row(position, row), rules, search, length_penalty) for row in range(rows)]
-        else:
-            found = beam_search(
-                model, starts, position, rules, num_beams=search.num_beams, length_penalty=length_penalty
-            )
+        found = beam_search(
+            model,
+            [[Path()]] * rows,
+            position,
+            rules,
+            num_beams=search.num_beams,
+            length_penalty=length_penalty,
+            pruning=Pruning(narrowing=search.narrowing),
+        )
         return [paths[: search.num_return_sequences] for paths in found]
     choose = greedily(rules)
     if search.strategy == "sample":
@@ -70,29 +69,3 @@ def search_on_host(
         choose = randomly(rules, options, [np.random.default_rng(seed) for seed in seeds])
     (paths,) = deque(walk(model, [Path()] * rows, position, choose, rules), maxlen=1)  # the last
     return [[path] for path in paths]
-
-
-def _narrowing(model: StepModel, position: Position, rules: Rules, search: Search, length_penalty: float) -> list[Path]:
-    """Search with a beam that loses a place for each hypothesis that ends."""
-    ended: list[Path] = []
-    beams = [Path()]
-    while beams:
-        scores = log_softmax(position.logits)  # (beams, vocab)
-        grown = [
-            (parent, extend(path, token, float(scores[parent, token]), rules))
-            for parent, path in enumerate(beams)
-            for token in range(scores.shape[1])
-            if token != rules.unknown_id
-        ]
-        grown = sorted(grown, key=lambda each: -each[1].log_prob)[: search.num_beams - len(ended)]
-        ended += [path for _, path in grown if path.finish]
-        going = [each for each in grown if not each[1].finish]
-        beams = [path for _, path in going]
-        if beams:
-            state = reorder(position.state, [parent for parent, _ in going])
-            position = step(model, [path.tokens[-1] for path in beams], state)
-    return rank(ended, length_penalty)
-
-
-def _row(position: Position, row: int) -> Position:
-    return Position(position.logits[row : row + 1], reorder(position.state, [row]))

@@ -18,7 +18,7 @@ from onnxscript import GraphBuilder, OpBuilder
 from rnn_edge.bundle import Precision
 from rnn_edge.exporters.operators import reduce_max
 from rnn_edge.exporters.rounding import BLOCK, Columns, round_blocks, round_columns, round_rows
-from rnn_edge.runtimes.arrays import Floats
+from rnn_edge.runtimes.arrays import Floats, Ids
 
 __all__ = ["ALWAYS_FLOAT", "FP32", "Factor", "Matrix", "Plan", "Stored", "Table", "Weights", "floats"]
 
@@ -111,6 +111,12 @@ class Weights:
         added = self._bias(named)
         return lambda op, x: _add(op, op.MatMul(floats(op, x), values), added)
 
+    def rows(self, name: str, weight: Floats, order: Ids) -> ir.Value:
+        """Store a matrix, float32 (output, input), as an operator takes it: its rows in another order, fp32 or fp16."""
+        precision = self._plan.precision_of(name, weight)
+        rounded = self._round(name, weight, precision)
+        return self._as_float(self._constant(name, rounded[np.newaxis, order]), precision)
+
     def table(self, name: str, rows: Floats) -> Table:
         """Store a look-up table, float32 (rows, width)."""
         precision = self._plan.precision_of(name, rows)
@@ -146,10 +152,14 @@ class Weights:
         return self._constant(name, values)
 
     def _float(self, name: str, weight: Floats, precision: Precision) -> ir.Value:
-        rounded = weight.astype(np.float16 if precision == "fp16" else np.float32)
+        return self._constant(name, self._round(name, weight, precision))
+
+    def _round(self, name: str, weight: Floats, precision: Precision) -> NDArray[Any]:
+        """Return a float matrix as it is stored."""
+        rounded: NDArray[Any] = weight.astype(np.float16 if precision == "fp16" else np.float32)
         reason = "" if precision == "fp16" else "asked for" if self._plan.precision == "fp32" else "kept float"
         self._record(name, precision, rounded.nbytes, weight, rounded.astype(np.float32), reason)
-        return self._constant(name, rounded)
+        return rounded
 
     def _as_float(self, stored: ir.Value, precision: Precision) -> ir.Value:
         """Return a stored matrix as float32; ONNX Runtime does this once, when it loads the graph."""
@@ -173,11 +183,22 @@ class Weights:
                 quantized = op.QuantizeLinear(x, step, zero)
                 product = op.MatMulIntegerToFloat(quantized, values, step, one, zero, _domain=_CONTRIB)
                 return _add(op, op.Mul(product, scales), added)
-            rows = x if isinstance(x, Rows) else _rows(op, x)
+            rows = x if isinstance(x, Rows) else self._rows(op, x)
             product = op.MatMulIntegerToFloat(rows.values, values, one, one, zero, _domain=_CONTRIB)
             return _add(op, op.Mul(op.Mul(product, rows.scales), scales), added)
 
         return multiply
+
+    def _rows(self, op: OpBuilder, x: ir.Value) -> Rows:
+        """Return numbers of any size as rows, each with the scale that its largest one needs."""
+        least, step, middle = (  # a number that is written into the graph as such is cast at every step
+            self._constant(name, np.float32(value))
+            for name, value in (("least", 1e-30), ("step", 1 / _STEPS), ("middle", _ZERO + 0.5))
+        )
+        size = op.Abs(x)
+        scales = op.Mul(op.Max(reduce_max(op, size, -1), least), step)  # a row of zeros must not be divided by zero
+        nearest = op.Add(op.Div(x, scales), middle)  # the cast cuts off what is behind the point
+        return Rows(op.Cast(nearest, to=ir.DataType.UINT8), scales)
 
     def _scales(self, name: str, columns: Columns) -> ir.Value:
         """Store the scales of columns; ONNX Runtime widens them once, when it loads the graph."""
@@ -272,14 +293,6 @@ def floats(op: OpBuilder, x: Factor) -> ir.Value:
         return x
     numbers: ir.Value = op.Mul(op.Sub(op.Cast(x.values, to=ir.DataType.FLOAT), float(_ZERO)), x.scales)
     return numbers
-
-
-def _rows(op: OpBuilder, x: ir.Value) -> Rows:
-    """Return numbers of any size as rows, each with the scale that its largest one needs."""
-    size = op.Abs(x)
-    scales = op.Mul(op.Max(reduce_max(op, size, -1), 1e-30), 1 / _STEPS)  # a row of zeros must not be divided by zero
-    nearest = op.Add(op.Div(x, scales), _ZERO + 0.5)  # the cast cuts off what is behind the point
-    return Rows(op.Cast(nearest, to=ir.DataType.UINT8), scales)
 
 
 def _add(op: OpBuilder, x: ir.Value, bias: ir.Value | None) -> ir.Value:

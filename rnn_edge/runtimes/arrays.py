@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NOTHING", "Doubles", "Floats", "Ids", "State", "join_states", "reorder"]
+__all__ = ["NOTHING", "Doubles", "Floats", "Ids", "State", "join_states", "reorder", "rows_of"]
 
 Ids: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float32]
@@ -29,3 +29,8 @@ def reorder(state: State, rows: Sequence[int] | Ids) -> State:
 def join_states(states: Iterable[State]) -> State:
     """Return the rows of several states, at least one, as one."""
     return tuple(np.concatenate(parts, axis=1) for parts in zip(*states, strict=True))
+
+
+def rows_of(state: State) -> list[State]:
+    """Return the state of each row by itself, (layers, 1, width) each."""
+    return [tuple(parts) for parts in zip(*(np.split(part, part.shape[1], axis=1) for part in state), strict=True)]

@@ -7,38 +7,54 @@ network behind the `StepModel` seam and a tokenizer; it keeps no state.
 from __future__ import annotations
 
 from codecs import getincrementaldecoder, utf_8_decode
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import lru_cache, partial
+from itertools import islice
+from typing import Any
 
 import numpy as np
 
-from rnn_edge.runtimes.covers import Cover, TokenTable, best_covers, follow, spell
+from rnn_edge.errors import RnnEdgeError
+from rnn_edge.runtimes.bad_words import BadWords
+from rnn_edge.runtimes.batching import Admit, Search, Walks, advance_walks, in_turn
+from rnn_edge.runtimes.covers import Cover, best_covers, follow, spell
 from rnn_edge.runtimes.decoding import (
-    FinishReason,
-    Path,
+    BeamSearch,
     Position,
-    Rules,
+    Pruning,
     StepModel,
-    beam_search,
-    begin,
+    advance,
     greedily,
     join,
     randomly,
-    rank,
-    score,
+    read,
     take,
     walk,
 )
 from rnn_edge.runtimes.options import GenerateOptions
+from rnn_edge.runtimes.paths import FinishReason, Path, Rules, begin, rank, score
 from rnn_edge.runtimes.scores import draw
+from rnn_edge.runtimes.token_table import TokenTable
 from rnn_edge.text import Tokenizer
 
-__all__ = ["Completer", "Completion"]
+__all__ = ["Completer", "Completion", "Prompt"]
 
 _COVERS_TO_DRAW_FROM = 64
 _USUAL_LENGTH = 20  # tokens that say something new; one that only spells what was typed does not
+_BAD_WORDS_KEPT = 8  # lists of them whose tokens are remembered
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A text to complete, which was read up to its last word.
+
+    pending  the last word, not read yet; empty where there is none
+    before   the tokens before it, for the rules that look back; empty where none does
+    """
+
+    pending: str
+    before: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,8 +64,8 @@ class Completion:
     text           what comes after the text as typed, up to a stop string; whole characters only
     tokens         ids after the settled tokens: those that cover the word being typed, then the new ones
     log_prob       sum over these tokens, as the model gives it, whatever the sampling options
-    score          log_prob / len(tokens)**length_penalty
-    finish_reason  the end token, a stop string, or max_new_tokens
+    score          log_prob / len(tokens)**length_penalty; of a beam, after the penalties for repeating and likeness
+    finish_reason  the end token, a stop string, max_new_tokens, or that no token may follow
     """
 
     text: str
@@ -63,107 +79,123 @@ class Completer:
     """Completes texts that were read up to their pending last word. Immutable."""
 
     def __init__(self, model: StepModel, tokenizer: Tokenizer) -> None:
+        self.table = TokenTable.of(tokenizer)
         self._model = model
         self._tokenizer = tokenizer
-        self._table = TokenTable(
-            tokenizer.token_bytes,
-            left_out={tokenizer.end_id, tokenizer.unknown_id},
-            joinable=tokenizer.kind != "words",
-        )
+        self._bad_words = lru_cache(_BAD_WORDS_KEPT)(partial(BadWords, tokenizer.token_bytes))
 
-    def complete(self, position: Position, pending: Sequence[str], options: GenerateOptions) -> list[list[Completion]]:
+    def complete(
+        self, position: Position, prompts: Sequence[Prompt], options: GenerateOptions
+    ) -> list[list[Completion]]:
         """Return completions of several texts, each best first.
 
         position  a row per text, after its settled tokens
-        pending   the last word of each, not read yet; empty where there is none
         """
-        if options.num_beams > 1:
-            found = self._search(position, pending, options)
-        else:
-            found = self._walk_to_the_end(position, pending, options)
-        return [_ranked(paths, options) for paths in found]
+        room_for_more = len(prompts) + 1  # so that it is seen at once that none come
+        searches = self._run(lambda _: self._admit(position, prompts, options), options, batch_size=room_for_more)
+        return [_ranked(search.best, options) for search in searches]
 
-    def stream(self, position: Position, pending: str, options: GenerateOptions) -> Iterator[str]:
+    def complete_in_turn(
+        self, prompts: Iterator[tuple[Sequence[int], Prompt]], options: GenerateOptions, *, batch_size: int
+    ) -> Iterator[list[Completion]]:
+        """Yield completions of texts in their order, many texts at once; each is read when there is room for it.
+
+        prompts  tokens to read from the start, at least one, and what is to be completed after them; when they
+                 fail, those that came before are completed first
+        """
+        failures: list[RnnEdgeError] = []
+
+        def admit(most: int) -> tuple[list[Search], Position | None]:
+            taken: list[tuple[Sequence[int], Prompt]] = []
+            try:
+                for each in islice(prompts, most):
+                    taken.append(each)
+            except RnnEdgeError as error:
+                failures.append(error)
+            if not taken:
+                return [], None
+            position = read(self._model, [tokens for tokens, _ in taken])
+            return self._admit(position, [prompt for _, prompt in taken], options)
+
+        for search in self._run(admit, options, batch_size=batch_size):
+            yield _ranked(search.best, options)
+        if failures:
+            raise failures[0]
+
+    def stream(self, position: Position, prompt: Prompt, options: GenerateOptions) -> Iterator[str]:
         """Yield the pieces of one completion; what may yet become a stop string is held back."""
         stops = _stops(options)
         decoder = getincrementaldecoder("utf-8")("replace")
         sent = 0  # bytes
-        for (path,) in self._walk(position, [pending], options):
+        if options.forced_prefix:
+            yield options.forced_prefix
+        for path in self._walk(position, prompt, options):
             sure = len(path.said) - (0 if path.finish else _held_back(path.said, stops))
             if piece := decoder.decode(path.said[sent:sure]):
                 yield piece
             sent = sure
 
-    def _search(self, position: Position, pending: Sequence[str], options: GenerateOptions) -> list[list[Path]]:
-        """Search with beams that start from the best covers of each word."""
-        starts, position = self._starts(position, pending, options, [()] * len(pending))
+    def _admit(
+        self, position: Position, prompts: Sequence[Prompt], options: GenerateOptions
+    ) -> tuple[list[Search], Position]:
+        """Return a search for each text, and the position of all their paths that have not ended."""
         rules = self._rules(options)
-        return beam_search(
-            self._model,
-            starts,
-            position,
-            rules,
-            num_beams=options.num_beams,
-            length_penalty=options.length_penalty,
-        )
+        searches: list[Search] = []
+        positions = []
+        for row, prompt in enumerate(prompts):
+            generators = _generators(options)
+            paths, start = self._start(take(position, [row]), prompt, options, generators)
+            if options.num_beams > 1:
+                start = take(start, [*range(len(start.logits))] * options.num_beam_groups)
+                searches.append(_beams(paths, rules, options))
+            else:
+                searches.append(Walks(paths, generators))
+            positions.append(start)
+        return searches, join(positions)
 
-    def _walk_to_the_end(
-        self, position: Position, pending: Sequence[str], options: GenerateOptions
-    ) -> list[list[Path]]:
-        """Walk until all paths have ended; return those of each text."""
-        (paths,) = deque(self._walk(position, pending, options), maxlen=1)  # the last
-        each = options.num_return_sequences
-        return [list(paths[first : first + each]) for first in range(0, len(paths), each)]
+    def _run(self, admit: Admit[Any], options: GenerateOptions, *, batch_size: int) -> Iterator[Search]:
+        """Yield the searches that are admitted when they are done."""
+        if options.num_beams > 1:
+            return in_turn(self._model, admit, advance, batch_size=batch_size)
+        go_on = partial(advance_walks, rules=self._rules(options), options=options)
+        return in_turn(self._model, admit, go_on, batch_size=batch_size)
 
-    def _walk(self, position: Position, pending: Sequence[str], options: GenerateOptions) -> Iterator[tuple[Path, ...]]:
-        """Follow the most probable tokens from the best cover of each word, or draw cover and tokens."""
-        generators = [_generators(options) for _ in pending]
-        starts, position = self._starts(position, pending, options, generators)
-        rules = self._rules(options)
-        choose = greedily(rules)
-        if options.do_sample:
-            choose = randomly(rules, options, list(chain.from_iterable(generators)))
-        return walk(self._model, list(chain.from_iterable(starts)), position, choose, rules)
-
-    def _starts(
-        self,
-        position: Position,
-        pending: Sequence[str],
-        options: GenerateOptions,
-        generators: Sequence[Sequence[np.random.Generator]],
-    ) -> tuple[list[list[Path]], Position]:
-        """Return each text's first paths, and the position of all that have not ended."""
-        starts = [
-            self._start(take(position, [row]), word, options, some)
-            for row, (word, some) in enumerate(zip(pending, generators, strict=True))
-        ]
-        return [paths for paths, _ in starts], join([start for _, start in starts])
+    def _walk(self, position: Position, prompt: Prompt, options: GenerateOptions) -> Iterator[Path]:
+        """Yield the one path of a text as it starts, and after each step."""
+        generators, rules = _generators(options), self._rules(options)
+        starts, position = self._start(position, prompt, options, generators)
+        choose = randomly(rules, options, generators) if options.do_sample else greedily(rules)
+        return (path for (path,) in walk(self._model, starts, position, choose, rules))
 
     def _start(
         self,
         position: Position,
-        pending: str,
+        prompt: Prompt,
         options: GenerateOptions,
         generators: Sequence[np.random.Generator],
     ) -> tuple[list[Path], Position]:
         """Return the first paths of one text: its best covers, or one drawn by each generator, where there are any."""
-        if not pending:
-            paths = [Path()] * max(1, len(generators))
+        if not prompt.pending:
+            paths = [Path(before=prompt.before)] * max(1, len(generators))
             return paths, take(position, [0] * len(paths))
-        limit = _COVERS_TO_DRAW_FROM if generators else options.num_beams
-        covers = self._covers(position, pending, limit)
+        rules = self._rules(options)
+        limit = _COVERS_TO_DRAW_FROM if generators else options.num_beams // options.num_beam_groups
+        covers = self._covers(position, prompt, limit, rules)
         if generators:
             log_probs = np.array([cover.log_prob for cover in covers])
             covers = [covers[draw(log_probs, options, generator)] for generator in generators]
-        rules = self._rules(options)
-        paths = [begin(cover.tokens, cover.log_prob, cover.rest, rules) for cover in covers]
+        paths = [begin(cover.tokens, cover.log_prob, cover.rest, rules, prompt.before) for cover in covers]
         live = [cover for cover, path in zip(covers, paths, strict=True) if not path.finish]
         return paths, follow(self._model, live) if live else take(position, [])
 
-    def _covers(self, position: Position, pending: str, limit: int) -> list[Cover]:
+    def _covers(self, position: Position, prompt: Prompt, limit: int, rules: Rules) -> list[Cover]:
         """Return the best covers of a word, or its own tokens where nothing covers it."""
-        covers = best_covers(self._model, position, pending.encode(), self._table, limit=limit)
-        return covers or [spell(self._model, position, self._tokenizer.encode(pending))]
+        typed, allowed = prompt.pending.encode(), None
+        if rules.bad_words is not None:
+            before = rules.bad_words.tail(prompt.before) + typed
+            allowed = partial(_is_clean, rules.bad_words, before)
+        covers = best_covers(self._model, position, typed, self.table, limit=limit, allowed=allowed)
+        return covers or [spell(self._model, position, self._tokenizer.encode(prompt.pending))]
 
     def _rules(self, options: GenerateOptions) -> Rules:
         return Rules(
@@ -172,6 +204,9 @@ class Completer:
             unknown_id=self._tokenizer.unknown_id,
             max_new_tokens=options.max_new_tokens or _USUAL_LENGTH,
             stops=_stops(options),
+            repetition_penalty=options.repetition_penalty,
+            no_repeat_ngram_size=options.no_repeat_ngram_size,
+            bad_words=self._bad_words(tuple(map(str.encode, options.bad_words))) if options.bad_words else None,
         )
 
 
@@ -181,9 +216,22 @@ def _generators(options: GenerateOptions) -> list[np.random.Generator]:
     return [np.random.default_rng((options.seed, sample)) for sample in samples]
 
 
+def _beams(starts: Sequence[Path], rules: Rules, options: GenerateOptions) -> BeamSearch:
+    pruning = Pruning(
+        early_stopping=options.early_stopping,
+        narrowing=options.narrowing,
+        threshold=options.beam_threshold,
+        num_groups=options.num_beam_groups,
+        diversity_penalty=options.diversity_penalty,
+    )
+    return BeamSearch(
+        starts, rules, num_beams=options.num_beams, length_penalty=options.length_penalty, pruning=pruning
+    )
+
+
 def _ranked(paths: Sequence[Path], options: GenerateOptions) -> list[Completion]:
     """Return the best completions; of equals, those found first; of one text in several spellings, the best."""
-    completions = [_completion(path, options.length_penalty) for path in rank(paths, options.length_penalty)]
+    completions = [_completion(path, options) for path in rank(paths, options.length_penalty)]
     if not options.do_sample:
         distinct: dict[str, Completion] = {}
         for completion in completions:
@@ -192,15 +240,19 @@ def _ranked(paths: Sequence[Path], options: GenerateOptions) -> list[Completion]
     return completions[: options.num_return_sequences]
 
 
-def _completion(path: Path, length_penalty: float) -> Completion:
+def _completion(path: Path, options: GenerateOptions) -> Completion:
     assert path.finish is not None
     return Completion(
-        text=utf_8_decode(path.said, "replace")[0],  # leaves out the beginning of a character
+        text=options.forced_prefix + utf_8_decode(path.said, "replace")[0],  # leaves out the beginning of a character
         tokens=path.tokens,
         log_prob=path.log_prob,
-        score=score(path, length_penalty),
+        score=score(path, options.length_penalty),
         finish_reason=path.finish,
     )
+
+
+def _is_clean(bad_words: BadWords, before: bytes, said: bytes) -> bool:
+    return not bad_words.ends_in(before, said)
 
 
 def _stops(options: GenerateOptions) -> tuple[bytes, ...]:

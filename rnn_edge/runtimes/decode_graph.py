@@ -6,7 +6,7 @@ It knows the contract of docs/bundle-format.md and nothing of text. It keeps no 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,11 @@ from rnn_edge.bundle import Bundle, Graph
 from rnn_edge.errors import BundleError, OptionsError
 from rnn_edge.runtimes.arrays import NOTHING, Doubles, Floats, Ids, State
 from rnn_edge.runtimes.names import LENGTH_PENALTY, MAX_NEW_TOKENS, NOISE, TEMPERATURE, next_state_name
+from rnn_edge.runtimes.sessions import Place
 from rnn_edge.runtimes.whole_graph import WholeGraph
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["DecodeGraph", "Decoded"]
 
@@ -43,23 +47,23 @@ class Decoded:
 class DecodeGraph:
     """Runs the graph in the role `decode` of a bundle."""
 
-    def __init__(self, content: bytes, description: Graph, *, provider: str = "cpu", threads: int = 1) -> None:
+    def __init__(self, content: bytes, description: Graph, **place: Unpack[Place]) -> None:
         if description.search is None:
             raise BundleError("this is not a graph that searches: its manifest does not say how")
         self.search = description.search
-        self._graph = WholeGraph(content, description, provider=provider, threads=threads)
+        self._graph = WholeGraph(content, description, **place)
         self._states = [port for port in description.inputs if next_state_name(port.name) in self._graph.outputs]
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle, *, provider: str = "cpu", threads: int = 1) -> DecodeGraph:
-        """Open the graph in the role `decode` of a bundle."""
+    def from_bundle(cls, bundle: Bundle, **place: Unpack[Place]) -> DecodeGraph:
+        """Open the graph in the role `decode` of a bundle; `place` is what `open_session` takes."""
         graph = bundle.manifest.graphs.get("decode")
         if graph is None:
             raise BundleError(
                 f"bundle {bundle.path} has no graph that searches by itself: export it with --decode greedy, sample "
                 "or beam"
             )
-        return cls(bundle.files[graph.file], graph, provider=provider, threads=threads)
+        return cls(bundle.files[graph.file], graph, **place)
 
     def run(
         self,

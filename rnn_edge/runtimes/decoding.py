@@ -1,29 +1,34 @@
 """From a model's scores to continuations: greedy, sampled, or by beam search; for many prompts at once.
 
-This module is pure token ids and numpy. It knows the bytes of each token, because a stop string may span tokens,
-but neither tokenizers nor onnxruntime. Whatever is decided for a row depends on that row alone, so a prompt gives
-in any batch exactly what it gives by itself.
+This module is pure token ids and numpy; it knows neither tokenizers nor onnxruntime. What a path may say and what
+ends it is in `paths.py`. Whatever is decided for a row depends on that row alone, so a prompt gives in any batch
+exactly what it gives by itself.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from rnn_edge.runtimes.arrays import NOTHING, Doubles, Floats, Ids, State, join_states, reorder
-from rnn_edge.runtimes.options import GenerateOptions
-from rnn_edge.runtimes.scores import best, draw, log_probs_of
+from rnn_edge.runtimes.options import EarlyStopping, GenerateOptions
+from rnn_edge.runtimes.paths import FinishReason, Path, Rules, begin, extend, rank, restrict, score
+from rnn_edge.runtimes.scores import best, draw, log_probs_of, log_softmax
 
 __all__ = [
     "ROWS_AT_ONCE",
+    "BeamSearch",
     "FinishReason",
     "Path",
     "Position",
+    "Pruning",
     "Rules",
     "StepModel",
+    "advance",
     "beam_search",
     "begin",
     "extend",
@@ -36,8 +41,6 @@ __all__ = [
     "take",
     "walk",
 ]
-
-FinishReason = Literal["end", "stop", "length"]
 
 # Both bound what a call of the model holds in memory; beyond them nothing gets faster.
 ROWS_AT_ONCE = 64
@@ -71,35 +74,11 @@ class Position:
     state: State
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """Which tokens a path may take, and what ends it."""
+Choose: TypeAlias = Callable[[Floats, Sequence[Path], Sequence[int]], Ids]
+"""From scores, float32 (batch, vocab), each row's path and its index, to a token per row, int64 (batch,).
 
-    token_bytes: Sequence[bytes]  # what each token says
-    end_id: int | None  # ends a text; some models have none
-    unknown_id: int | None  # any word outside the vocabulary: it says nothing, so it is never chosen
-    max_new_tokens: int
-    stops: tuple[bytes, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """Tokens that continue a prompt, and what they come to.
-
-    log_prob    sum over the tokens, as the model gives it, whatever the sampling options
-    said        the bytes after the prompt as typed, up to a stop string
-    new_tokens  how many tokens said something new; those that only spell what was typed did not
-    """
-
-    tokens: tuple[int, ...] = ()
-    log_prob: float = 0.0
-    said: bytes = b""
-    new_tokens: int = 0
-    finish: FinishReason | None = None
-
-
-Choose: TypeAlias = Callable[[Floats, Sequence[int]], Ids]
-"""From scores, float32 (batch, vocab), and the index of each row's path, to a token per row, int64 (batch,)."""
+The token is NOTHING where none may follow.
+"""
 
 
 def read(model: StepModel, prompts: Sequence[Sequence[int]], state: State | None = None) -> Position:
@@ -154,36 +133,14 @@ def score_tokens(model: StepModel, texts: Sequence[Sequence[int]]) -> list[Doubl
     return scores
 
 
-def begin(tokens: tuple[int, ...], log_prob: float, said: bytes, rules: Rules) -> Path:
-    """Return a path of tokens that finish what was typed, the last of them perhaps saying more."""
-    new_tokens = 1 if said else 0
-    said, finish = _end(said, 0, new_tokens, rules)
-    return Path(tokens, log_prob, said, new_tokens, finish)
-
-
-def extend(path: Path, token: int, log_prob: float, rules: Rules) -> Path:
-    """Return the path one token longer, and ended if this token ends it."""
-    tokens, log_prob = (*path.tokens, token), path.log_prob + log_prob
-    if token == rules.end_id:
-        return Path(tokens, log_prob, path.said, path.new_tokens, "end")
-    new_tokens = path.new_tokens + 1
-    said, finish = _end(path.said + rules.token_bytes[token], len(path.said), new_tokens, rules)
-    return Path(tokens, log_prob, said, new_tokens, finish)
-
-
-def _end(said: bytes, checked: int, new_tokens: int, rules: Rules) -> tuple[bytes, FinishReason | None]:
-    """Return what was said up to a stop string, and why it ends there; none lies within the bytes already checked."""
-    found = [said.find(stop, max(0, checked - len(stop) + 1)) for stop in rules.stops]
-    if first := [start for start in found if start >= 0]:
-        return said[: min(first)], "stop"
-    return said, "length" if new_tokens >= rules.max_new_tokens else None
-
-
 def greedily(rules: Rules) -> Choose:
     """Choose each row's most probable token; of equals, the lowest id."""
 
-    def choose(logits: Floats, _: Sequence[int]) -> Ids:
-        tokens: Ids = _allowed(logits, rules).argmax(axis=1)
+    def choose(logits: Floats, paths: Sequence[Path], _: Sequence[int]) -> Ids:
+        scores = restrict(logits, paths, rules)
+        tokens: Ids = scores.argmax(axis=1)
+        if rules.may_forbid:
+            tokens[scores.max(axis=1) == -np.inf] = NOTHING
         return tokens
 
     return choose
@@ -192,20 +149,15 @@ def greedily(rules: Rules) -> Choose:
 def randomly(rules: Rules, options: GenerateOptions, generators: Sequence[np.random.Generator]) -> Choose:
     """Draw each row's token with its path's own generator."""
 
-    def choose(logits: Floats, paths: Sequence[int]) -> Ids:
-        drawn = [draw(row, options, generators[path]) for row, path in zip(_allowed(logits, rules), paths, strict=True)]
+    def choose(logits: Floats, paths: Sequence[Path], indices: Sequence[int]) -> Ids:
+        scores = restrict(logits, paths, rules)
+        drawn = [
+            draw(row, options, generators[index]) if row.max() > -np.inf else NOTHING
+            for row, index in zip(scores, indices, strict=True)
+        ]
         return np.array(drawn, dtype=np.int64)
 
     return choose
-
-
-def _allowed(logits: Floats, rules: Rules) -> Floats:
-    """Return the scores with -inf for the unknown word."""
-    if rules.unknown_id is None:
-        return logits
-    logits = logits.copy()
-    logits[:, rules.unknown_id] = -np.inf
-    return logits
 
 
 def walk(
@@ -219,7 +171,7 @@ def walk(
     live = [index for index, path in enumerate(paths) if path.finish is None]
     yield tuple(paths)
     while live:
-        tokens = choose(position.logits, live)  # (live,)
+        tokens = choose(position.logits, [paths[index] for index in live], live)  # (live,)
         log_probs = log_probs_of(position.logits, np.arange(len(live)), tokens)
         for index, token, log_prob in zip(live, tokens.tolist(), log_probs.tolist(), strict=True):
             paths[index] = extend(paths[index], token, log_prob, rules)
@@ -231,6 +183,28 @@ def walk(
             position = step(model, [paths[index].tokens[-1] for index in live], state)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pruning:
+    """How a beam gives up paths, besides keeping only its best.
+
+    early_stopping     once as many paths have ended as there are beams, True stops; False goes on while the best path
+                       that has not ended would be among them if it ended now; "never" while any path still can be
+    narrowing          whether a path that ends gives up its place in the beam
+    threshold          paths are dropped that are less than this many times as probable as the best of their beam
+    num_groups         beams that share num_beams and go one after the other in each step (Vijayakumar et al. 2016)
+    diversity_penalty  taken from a token's log-prob for each path of an earlier group that took it in this step
+    """
+
+    early_stopping: EarlyStopping = "never"
+    narrowing: bool = False
+    threshold: float = 0.0
+    num_groups: int = 1
+    diversity_penalty: float = 0.0
+
+
+_KEEP_ALL = Pruning()
+
+
 def beam_search(
     model: StepModel,
     starts: Sequence[Sequence[Path]],
@@ -239,70 +213,164 @@ def beam_search(
     *,
     num_beams: int,
     length_penalty: float = 0.0,
+    pruning: Pruning = _KEEP_ALL,
 ) -> list[list[Path]]:
     """Continue each prompt's paths with a beam: the `num_beams` most probable that have not ended, at every step.
 
-    starts          each prompt's first paths, at most num_beams
+    starts          each prompt's first paths, at most as many as a group has beams
     position        a row for each path that has not ended yet, in their order
-    length_penalty  paths are ranked by log_prob / tokens**length_penalty
+    length_penalty  paths are ranked by (log_prob - lost) / tokens**length_penalty
     returns         each prompt's best ended paths, at most num_beams, best first
 
-    A prompt is done when nothing that goes on can still be among its best. Of equals, those from the earlier beam win,
-    then the lowest id. All prompts share one call of the model per step.
+    A prompt is done when nothing that goes on can still be among its best, unless `pruning` says otherwise. Of equals,
+    those from the earlier beam win, then the lowest id. All prompts share one call of the model per step.
     """
-    ended = [[path for path in paths if path.finish] for paths in starts]
-    beams = [[path for path in paths if not path.finish] for paths in starts]
-    while any(beams):
-        parents: list[int] = []  # the row that each surviving path grew from
-        first = 0  # row of the prompt's first beam
-        for prompt, paths in enumerate(beams):
-            rows = slice(first, first + len(paths))
-            grown = _grow(paths, position.logits[rows], 2 * num_beams, rules)
-            finished = [path for _, path in grown[:num_beams] if path.finish]
-            ended[prompt] = rank(ended[prompt] + finished, length_penalty)[:num_beams]
-            going = [(beam, path) for beam, path in grown if not path.finish][:num_beams]
-            if len(ended[prompt]) == num_beams and going:
-                worst = score(ended[prompt][-1], length_penalty)
-                going = [each for each in going if _hope(each[1], rules, length_penalty) > worst]
-            beams[prompt] = [path for _, path in going]
-            parents += [first + beam for beam, _ in going]
-            first = rows.stop
-        if parents:
-            newest = [path.tokens[-1] for paths in beams for path in paths]
-            position = step(model, newest, reorder(position.state, parents))
-    return ended
+    searches = [
+        BeamSearch(paths, rules, num_beams=num_beams, length_penalty=length_penalty, pruning=pruning)
+        for paths in starts
+    ]
+    if pruning.num_groups > 1:
+        position = take(position, _rows_of_groups(starts, pruning.num_groups))
+    while any(search.live for search in searches):
+        rows = advance(searches, position.logits)
+        if rows:
+            newest = [path.tokens[-1] for search in searches for path in search.live]
+            position = step(model, newest, reorder(position.state, rows))
+    return [search.best for search in searches]
 
 
-def score(path: Path, length_penalty: float) -> float:
-    """Return what a path is ranked by."""
-    return path.log_prob / len(path.tokens) ** length_penalty if path.tokens else 0.0
+def _rows_of_groups(starts: Sequence[Sequence[Path]], num_groups: int) -> list[int]:
+    """Return the row of each path that every group of every prompt starts with."""
+    rows: list[int] = []
+    first = 0
+    for paths in starts:
+        live = sum(path.finish is None for path in paths)
+        rows += [*range(first, first + live)] * num_groups
+        first += live
+    return rows
 
 
-def rank(paths: Sequence[Path], length_penalty: float) -> list[Path]:
-    """Return the paths, best first; of equals, those that come first."""
-    return sorted(paths, key=lambda path: -score(path, length_penalty))
+class BeamSearch:
+    """The beams of one prompt, from step to step. Each group starts with the same paths."""
+
+    def __init__(
+        self, starts: Sequence[Path], rules: Rules, *, num_beams: int, length_penalty: float, pruning: Pruning
+    ) -> None:
+        self._rules = rules
+        self._length_penalty = length_penalty
+        self._pruning = pruning
+        self._num_beams = num_beams
+        self._width = num_beams // pruning.num_groups  # of each group
+        self._ended = [[path for path in starts if path.finish] for _ in range(pruning.num_groups)]
+        self._live = [[path for path in starts if not path.finish] for _ in range(pruning.num_groups)]
+
+    @property
+    def live(self) -> list[Path]:
+        """Return the paths that go on, group by group."""
+        return [path for paths in self._live for path in paths]
+
+    @property
+    def best(self) -> list[Path]:
+        """Return the best paths that have ended, best first."""
+        return rank([path for paths in self._ended for path in paths], self._length_penalty)[: self._num_beams]
+
+    def advance(self, logits: Floats) -> list[int]:
+        """Make every path one token longer and keep the best; return the row that each of them grew from.
+
+        logits  float32 (live paths, vocab)
+        """
+        crowd = np.zeros(logits.shape[1])  # how many paths of earlier groups took each token
+        parents: list[int] = []
+        first = 0  # row of the group's first path
+        for group, paths in enumerate(self._live):
+            going = self._advance_group(group, logits[first : first + len(paths)], crowd)
+            parents += [first + row for row, _ in going]
+            first += len(paths)
+        return parents
+
+    def _advance_group(self, group: int, logits: Floats, crowd: Doubles) -> list[tuple[int, Path]]:
+        """Return the paths of a group that go on, each with the row it grew from; count them in the crowd."""
+        penalties = crowd * self._pruning.diversity_penalty if self._pruning.num_groups > 1 else None
+        narrowing = self._pruning.narrowing
+        width = self._width - len(self._ended[group]) if narrowing else self._width
+        grown = _grow(self._live[group], logits, width if narrowing else 2 * width, self._rules, penalties)
+        if grown and self._pruning.threshold:
+            least = _rating(grown[0][1]) + math.log(self._pruning.threshold)
+            grown = [each for each in grown if _rating(each[1]) >= least]
+        finished = [path for _, path in grown[:width] if path.finish]
+        self._ended[group] = rank(self._ended[group] + finished, self._length_penalty)[: self._width]
+        going = [each for each in grown if not each[1].finish][: self._width]
+        if penalties is not None:
+            took = [path.tokens[-1] for path in finished if path.finish not in ("end", "stuck")]
+            np.add.at(crowd, took + [path.tokens[-1] for _, path in going], 1)
+        if len(self._ended[group]) == self._width:
+            going = self._promising(going, worst=score(self._ended[group][-1], self._length_penalty))
+        self._live[group] = [path for _, path in going]
+        return going
+
+    def _promising(self, going: list[tuple[int, Path]], *, worst: float) -> list[tuple[int, Path]]:
+        """Return the paths to go on with when as many have ended as there are beams."""
+        if self._pruning.early_stopping is True:
+            return []
+        sure = self._pruning.early_stopping == "never"
+        hopeful = [
+            (row, path)
+            for row, path in going
+            if worst < (_hope(path, self._rules, self._length_penalty) if sure else score(path, self._length_penalty))
+        ]
+        if sure and self._pruning.num_groups == 1:
+            return hopeful  # what the others grow into would be without hope as well
+        return going if hopeful else []
+
+
+def advance(searches: Sequence[BeamSearch], logits: Floats) -> list[int]:
+    """Advance several searches, whose paths are rows under one another; return the rows that theirs grew from."""
+    parents: list[int] = []
+    first = 0  # row of the search's first path
+    for search in searches:
+        rows = len(search.live)
+        parents += [first + row for row in search.advance(logits[first : first + rows])]
+        first += rows
+    return parents
+
+
+def _rating(path: Path) -> float:
+    """Return what paths of a beam are chosen by."""
+    return path.log_prob - path.lost
 
 
 def _hope(path: Path, rules: Rules, length_penalty: float) -> float:
     """Return a score that no path which goes on from this one can exceed: probabilities only fall."""
-    longest = len(path.tokens) + rules.max_new_tokens - path.new_tokens + 1  # the end token is not a new one
+    longest = len(path.tokens) + rules.max_new_tokens - path.new_tokens
     lengths = np.array([len(path.tokens) + 1, longest], np.float64)
-    return float((path.log_prob / lengths**length_penalty).max())
+    return float((_rating(path) / lengths**length_penalty).max())
 
 
-def _grow(paths: Sequence[Path], logits: Floats, count: int, rules: Rules) -> list[tuple[int, Path]]:
-    """Return the `count` most probable paths that are one token longer, each with the index of its parent."""
+def _grow(
+    paths: Sequence[Path], logits: Floats, count: int, rules: Rules, penalties: Doubles | None
+) -> list[tuple[int, Path]]:
+    """Return the `count` most probable paths that are one token longer, each with the index of its parent.
+
+    penalties  taken from each token's log-prob, float64 (vocab,); such paths are chosen by what is left
+    """
     if not paths:
         return []
-    best_of_each = [best(row, count) for row in _allowed(logits, rules)]
+    penalised = penalties is not None or rules.repetition_penalty != 1.0
+    scores: Floats | Doubles = (
+        restrict(log_softmax(logits), paths, rules) if penalised else restrict(logits, paths, rules)
+    )
+    scores = scores if penalties is None else scores - penalties
+    best_of_each = [best(row, count) for row in scores]
+    if rules.may_forbid:
+        best_of_each = [tokens if len(tokens) else np.array([NOTHING]) for tokens in best_of_each]
     parents = np.repeat(np.arange(len(paths)), [len(tokens) for tokens in best_of_each])
     tokens = np.concatenate(best_of_each)
-    log_probs = log_probs_of(logits, parents, tokens)
-    totals = np.array([path.log_prob for path in paths])[parents] + log_probs
+    log_probs = np.where(tokens == NOTHING, 0.0, log_probs_of(logits, parents, tokens))
+    gains = np.where(tokens == NOTHING, 0.0, scores[parents, tokens]) if penalised else log_probs
+    totals = np.array([_rating(path) for path in paths])[parents] + gains
     order = np.lexsort((tokens, parents, -totals))[:count]
+    columns = parents[order], tokens[order], log_probs[order], (log_probs - gains)[order]
     return [
-        (parent, extend(paths[parent], token, log_prob, rules))
-        for parent, token, log_prob in zip(
-            parents[order].tolist(), tokens[order].tolist(), log_probs[order].tolist(), strict=True
-        )
+        (parent, extend(paths[parent], token, log_prob, rules, lost=lost))
+        for parent, token, log_prob, lost in zip(*(column.tolist() for column in columns), strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Text in, text out: complete, stream, score, and a session that reads each typed token once.
+"""Text in, text out: complete, stream and score.
 
 What `rnn_edge.load` returns for a language model. It joins a network behind the `StepModel` seam to a tokenizer, and
 knows nothing of files or of onnxruntime. A text that is still being typed has two parts: settled tokens, which are
@@ -8,20 +8,28 @@ read once, and the pending last word, which is completed anew each time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from typing import overload
 
 from rnn_edge.errors import OptionsError, TextError
-from rnn_edge.runtimes.completing import Completer, Completion
+from rnn_edge.runtimes.completing import Completer, Completion, Prompt
 from rnn_edge.runtimes.decoding import ROWS_AT_ONCE, Position, StepModel, read, score_tokens
+from rnn_edge.runtimes.lexicon import Lexicon
 from rnn_edge.runtimes.options import GenerateOptions
 from rnn_edge.runtimes.reading import as_texts, check_text
+from rnn_edge.runtimes.session import Session, Typed, load_session
+from rnn_edge.runtimes.suggesting import Suggester, Suggestion, SuggestOptions
 from rnn_edge.text import Tokenizer
 
 __all__ = ["Completion", "LanguageModel", "Score", "Session"]
 
 _DEFAULTS = GenerateOptions()
+_LARGEST_BATCH = 10_000  # texts
+_USUAL_SUGGESTIONS = SuggestOptions()
 
 
 @dataclass(frozen=True)
@@ -37,10 +45,25 @@ class Score:
 class LanguageModel:
     """Completes and scores texts. Immutable and without state: threads may share it."""
 
-    def __init__(self, model: StepModel, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: StepModel, tokenizer: Tokenizer, *, fingerprint: str = "") -> None:
+        """Join a network to its vocabulary.
+
+        fingerprint  differs between models, so that a saved session is refused by all but its own
+        """
         self._model = model
         self._tokenizer = tokenizer
         self._completer = Completer(model, tokenizer)
+        self._suggester = Suggester(model, tokenizer, self._completer.table)
+        self.fingerprint = fingerprint
+        self.has_end = tokenizer.end_id is not None  # so that it can start from an empty text
+        self.vocab_size = tokenizer.vocab_size
+        self.state_shapes = tuple(part.shape for part in model.start(1))
+
+    @cached_property
+    def _nothing(self) -> Typed:
+        """Return the beginning of every session."""
+        end = self._tokenizer.end_id
+        return Typed("", "", None if end is None else read(self._model, [[end]]))
 
     @overload  # a str is a sequence of str too, so the order matters
     def complete(  # type: ignore[overload-overlap]
@@ -57,20 +80,53 @@ class LanguageModel:
 
         There are `num_return_sequences`, or fewer where no more exist.
         """
-        prompts = [self._split(text) for text in as_texts(prompt)]
-        at_once = max(1, ROWS_AT_ONCE // max(options.num_beams, options.num_return_sequences))
-        completions: list[list[Completion]] = []
-        for first in range(0, len(prompts), at_once):
-            tokens, pending = zip(*prompts[first : first + at_once], strict=True)
-            position = read(self._model, tokens)
-            completions += self._completer.complete(position, pending, options)
+        texts = as_texts(prompt)
+        batch_size = max(1, ROWS_AT_ONCE // max(options.num_beams, options.num_return_sequences))
+        completions = [found for _, found in self.complete_many(texts, options, batch_size=batch_size)]
         return completions[0] if isinstance(prompt, str) else completions
+
+    def complete_many(
+        self, prompts: Iterable[str], options: GenerateOptions = _DEFAULTS, *, batch_size: int = 16
+    ) -> Iterator[tuple[str, list[Completion]]]:
+        """Yield each text with its completions, in order; as many texts as may be, in memory that does not grow.
+
+        batch_size  texts that are completed together; one that has finished makes room for the next at once
+        """
+        if type(batch_size) is not int or not 0 < batch_size <= _LARGEST_BATCH:
+            raise OptionsError(f"batch_size must be a whole number from 1 to {_LARGEST_BATCH}, got {batch_size!r}")
+        texts: deque[str] = deque()  # that were read and not yielded yet
+
+        def starts() -> Iterator[tuple[list[int], Prompt]]:
+            for text in prompts:
+                tokens, pending = self._split(check_text(text) + options.forced_prefix)
+                texts.append(text)
+                yield tokens, self._prompt(pending, tokens, options)
+
+        for completions in self._completer.complete_in_turn(starts(), options, batch_size=batch_size):
+            yield texts.popleft(), completions
 
     def stream(self, prompt: str, options: GenerateOptions = _DEFAULTS) -> Iterator[str]:
         """Return the pieces of one completion as they come; together they are its text."""
         _check_streamable(options)
-        tokens, pending = self._split(check_text(prompt))
-        return self._completer.stream(read(self._model, [tokens]), pending, options)
+        tokens, pending = self._split(check_text(prompt) + options.forced_prefix)
+        return self._completer.stream(read(self._model, [tokens]), self._prompt(pending, tokens, options), options)
+
+    def suggest(
+        self,
+        text: str,
+        options: SuggestOptions = _USUAL_SUGGESTIONS,
+        *,
+        lexicon: Lexicon | None = None,
+        user_words: Lexicon | None = None,
+    ) -> list[Suggestion]:
+        """Return the most probable ways to finish the word under the cursor, at the end of a text; best first.
+
+        lexicon     suggest only these words
+        user_words  suggest these too
+        """
+        typed = self._type(self._nothing, check_text(text))
+        found = self._suggest_typed(typed, options, lexicon, user_words)
+        return list(islice(found, options.num_suggestions))
 
     @overload
     def score(self, text: str) -> Score: ...  # type: ignore[overload-overlap]
@@ -100,34 +156,63 @@ class LanguageModel:
 
     def session(self, text: str = "") -> Session:
         """Return a session of a text that is being typed."""
+        return Session(self, self._type(self._nothing, text))
+
+    def load_session(self, data: bytes) -> Session:
+        """Return the session that `Session.save` saved, by this model in any process."""
+        return load_session(self, data)
+
+    def _settle(self, text: str) -> tuple[list[int], str]:
+        """Return the tokens that a session has read of a text, and its pending last word."""
+        tokens, pending = self._tokenizer.encode_typing(check_text(text))
         end = self._tokenizer.end_id
-        position = None if end is None else read(self._model, [[end]])
-        return Session(self, self._type(_Typed("", "", position), text))
+        return tokens if end is None else [end, *tokens], pending
 
     def _split(self, text: str) -> tuple[list[int], str]:
         """Return the tokens to read before a text can be completed, and its pending last word."""
-        tokens, pending = self._tokenizer.encode_typing(text)
-        if self._tokenizer.end_id is not None:
-            return [self._tokenizer.end_id, *tokens], pending
-        if not text:
+        tokens, pending = self._settle(text)
+        if not tokens and not text:
             raise TextError("this model has no end token to start from: give it some text to go on")
-        # Nothing stands before the first word that could tell how it ends, so it is read as typed.
+        # Nothing may stand before the first word that could tell how it ends: then it is read as typed.
         return (tokens, pending) if tokens else (self._tokenizer.encode(pending), "")
 
-    def _type(self, typed: _Typed, text: str) -> _Typed:
+    def _prompt(self, pending: str, tokens: Sequence[int], options: GenerateOptions) -> Prompt:
+        """Return what is to be completed after some tokens; the end token before them is not part of the text."""
+        before = (token for token in tokens if token != self._tokenizer.end_id) if options.looks_back else ()
+        return Prompt(pending, tuple(before))
+
+    def _type(self, typed: Typed, text: str) -> Typed:
         """Read what typing on settles."""
         tokens, pending = self._tokenizer.encode_typing(typed.pending + check_text(text))
         position = typed.position
         if tokens:
             position = read(self._model, [tokens], position.state if position else None)
-        return _Typed(typed.text + text, pending, position)
+        return Typed(typed.text + text, pending, position)
 
-    def _stand(self, typed: _Typed) -> tuple[Position, str]:
-        """Return where to complete a text from, and its pending last word."""
-        if typed.position is not None:
-            return typed.position, typed.pending
+    def _stand(self, typed: Typed, options: GenerateOptions) -> tuple[Position, Prompt]:
+        """Return where to complete a text from, and what is pending there."""
+        typed = self._type(typed, options.forced_prefix)
+        if typed.position is not None and not options.looks_back:
+            return typed.position, Prompt(typed.pending)
         tokens, pending = self._split(typed.text)
-        return read(self._model, [tokens]), pending
+        return typed.position or read(self._model, [tokens]), self._prompt(pending, tokens, options)
+
+    def _complete_typed(self, typed: Typed, options: GenerateOptions) -> list[Completion]:
+        position, prompt = self._stand(typed, options)
+        return self._completer.complete(position, [prompt], options)[0]
+
+    def _stream_typed(self, typed: Typed, options: GenerateOptions) -> Iterator[str]:
+        _check_streamable(options)
+        position, prompt = self._stand(typed, options)
+        return self._completer.stream(position, prompt, options)
+
+    def _suggest_typed(
+        self, typed: Typed, options: SuggestOptions, lexicon: Lexicon | None, user_words: Lexicon | None
+    ) -> Iterator[Suggestion]:
+        position, prompt = self._stand(typed, _DEFAULTS)
+        return self._suggester.suggest(
+            position, typed.text, prompt.pending, options, lexicon=lexicon, user_words=user_words
+        )
 
     def _score_tokens(self, texts: Sequence[str]) -> list[list[float]]:
         """Return the log-probs of each text's tokens."""
@@ -145,55 +230,6 @@ class LanguageModel:
                 f"this model has no end token, so it scores from the second token on, and {text!r} has only one"
             )
         return tokens
-
-
-@dataclass(frozen=True, slots=True)
-class _Typed:
-    """A text that is being typed, and how far it was read.
-
-    pending   its last word, not read yet
-    position  after everything before that; nothing was read of a model without end token at first
-    """
-
-    text: str
-    pending: str
-    position: Position | None
-
-
-class Session:
-    """A text that is being typed: each settled token is read once. For one thread; forks are independent."""
-
-    def __init__(self, model: LanguageModel, typed: _Typed) -> None:
-        self._model = model
-        self._typed = typed
-
-    @property
-    def text(self) -> str:
-        """Return everything typed so far."""
-        return self._typed.text
-
-    def type(self, text: str) -> None:
-        """Add what was typed; a text that cannot be read leaves the session as it was."""
-        self._typed = self._model._type(self._typed, text)
-
-    def complete(self, options: GenerateOptions = _DEFAULTS) -> list[Completion]:
-        """Return what `LanguageModel.complete` returns for the whole text."""
-        position, pending = self._model._stand(self._typed)
-        return self._model._completer.complete(position, [pending], options)[0]
-
-    def stream(self, options: GenerateOptions = _DEFAULTS) -> Iterator[str]:
-        """Return what `LanguageModel.stream` returns for the whole text."""
-        _check_streamable(options)
-        position, pending = self._model._stand(self._typed)
-        return self._model._completer.stream(position, pending, options)
-
-    def accept(self, completion: Completion) -> None:
-        """Type the text of a completion."""
-        self.type(completion.text)
-
-    def fork(self) -> Session:
-        """Return a second session of the same text, at no cost: both share what was read."""
-        return Session(self._model, self._typed)
 
 
 def _check_streamable(options: GenerateOptions) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from functools import cache, partial
 from pathlib import Path
-from typing import TypeAlias, overload
+from typing import TYPE_CHECKING, TypeAlias, overload
 
 from rnn_edge.bundle import Bundle
 from rnn_edge.errors import BundleError
 from rnn_edge.runtimes.classifier import Classifier
 from rnn_edge.runtimes.embedder import Embedder
 from rnn_edge.runtimes.language_model import LanguageModel
+from rnn_edge.runtimes.measuring import AUTO, measure_providers
 from rnn_edge.runtimes.self_test import self_test as run_self_test
+from rnn_edge.runtimes.sessions import Place
 from rnn_edge.runtimes.step_graph import StepGraph
 from rnn_edge.runtimes.tagger import Tagger
 from rnn_edge.runtimes.translator import Describer, Translator
@@ -25,6 +27,9 @@ from rnn_edge.spec import (
     TranslatorSpec,
 )
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 __all__ = ["BUILT_IN", "Model", "load"]
 
 BUILT_IN = Path(__file__).parent.parent / "builtin"
@@ -35,33 +40,36 @@ Model: TypeAlias = LanguageModel | Translator | Describer | Classifier | Embedde
 
 
 @overload
-def load(path: None = None, *, provider: str = ..., threads: int = ..., self_test: bool = ...) -> LanguageModel: ...
+def load(path: None = None, *, self_test: bool = ..., **place: Unpack[Place]) -> LanguageModel: ...
 
 
 @overload
-def load(path: str | Path, *, provider: str = ..., threads: int = ..., self_test: bool = ...) -> Model: ...
+def load(path: str | Path, *, self_test: bool = ..., **place: Unpack[Place]) -> Model: ...
 
 
-def load(path: str | Path | None = None, *, provider: str = "cpu", threads: int = 1, self_test: bool = False) -> Model:
+def load(path: str | Path | None = None, *, self_test: bool = False, **place: Unpack[Place]) -> Model:
     """Open a bundle for what it is for: its spec's task says whether it completes, translates, describes, and so on.
 
     path       the directory that `rnn-edge export` wrote; none means the built-in autocompleter for Python code
-    provider   where it must run; nothing falls back silently
-    threads    of one operator; small networks are slower with more than one
     self_test  compare with the bundle's golden vectors first: does this machine compute what it was made to?
+    place      where all its graphs must run, as `open_session` takes it: provider="cpu", or "auto" for the fastest
+               here; provider_options={}; allow_fallback=False, and nothing falls back silently; threads=1, for small
+               networks are slower with more
     raises     BundleError, ProviderError
     """
     bundle = Bundle.read(BUILT_IN if path is None else Path(path))
     spec, tokenizer = bundle.manifest.spec, bundle.tokenizer
-    whole = cache(partial(WholeGraph.from_bundle, bundle, provider=provider, threads=threads))
-    step = cache(partial(StepGraph.from_bundle, bundle, provider=provider, threads=threads))
+    if place.get("provider") == AUTO:
+        place["provider"] = measure_providers(bundle, threads=place.get("threads", 1))[0].provider
+    whole = cache(partial(WholeGraph.from_bundle, bundle, **place))
+    step = cache(partial(StepGraph.from_bundle, bundle, **place))
     if self_test:
         roles = [role for role in bundle.manifest.graphs if role != "decode"]
         graphs = {role: step() if role == "step" else whole(role) for role in roles}
         run_self_test(bundle, graphs)
     match spec:
         case LanguageModelSpec():
-            return LanguageModel(step(), tokenizer)
+            return LanguageModel(step(), tokenizer, fingerprint=bundle.fingerprint)
         case TranslatorSpec():
             joined = 2 ** (spec.num_layers - 1) if spec.pyramidal else 1
             assert bundle.target_tokenizer is not None  # a bundle checks that it has all its vocabularies

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from rnn_edge.errors import BundleError
@@ -13,6 +15,7 @@ __all__ = [
     "draw",
     "log_probs_of",
     "log_softmax",
+    "min_p_of",
     "top_k_of",
     "top_p_of",
 ]
@@ -82,13 +85,19 @@ def top_p_of(scores: Doubles, top_p: float) -> Ids:
     return _highest(probs, int(needed))
 
 
-def draw(logits: Floats | Doubles, options: GenerateOptions, generator: np.random.Generator) -> int:
-    """Draw one index by its probability: after the temperature, within top_k, and within top_p of what that leaves.
+def min_p_of(scores: Doubles, min_p: float) -> Ids:
+    """Return the indices of what is at least `min_p` times as probable as the most probable."""
+    return np.flatnonzero(scores >= scores.max() + math.log(min_p)) if min_p else np.arange(len(scores))
 
-    logits  float (choices,); a choice that is out has -inf
+
+def draw(logits: Floats | Doubles, options: GenerateOptions, generator: np.random.Generator) -> int:
+    """Draw one index by its probability: after the temperature, within top_k, then top_p of that, then min_p.
+
+    logits  float (choices,), at least one above -inf; a choice that is out has -inf
     """
     scores = logits.astype(np.float64) / options.temperature
     kept = top_k_of(scores, options.top_k)
     kept = kept[top_p_of(scores[kept], options.top_p)]
+    kept = kept[min_p_of(scores[kept], options.min_p)]
     totals = np.exp(scores[kept] - scores[kept].max()).cumsum()
     return int(kept[np.searchsorted(totals, generator.random() * totals[-1], side="right")])

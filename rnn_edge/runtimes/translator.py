@@ -17,9 +17,10 @@ from numpy.typing import ArrayLike
 
 from rnn_edge.errors import BundleError, OptionsError, TextError
 from rnn_edge.runtimes.arrays import NOTHING, Doubles, Floats, Ids, State, reorder
-from rnn_edge.runtimes.completing import Completer, Completion
-from rnn_edge.runtimes.decoding import ROWS_AT_ONCE, FinishReason, StepModel, read
+from rnn_edge.runtimes.completing import Completer, Completion, Prompt
+from rnn_edge.runtimes.decoding import ROWS_AT_ONCE, StepModel, read
 from rnn_edge.runtimes.options import GenerateOptions
+from rnn_edge.runtimes.paths import FinishReason
 from rnn_edge.runtimes.reading import WholeModel, as_texts, encode, in_batches, pad
 from rnn_edge.runtimes.scores import log_probs_of
 from rnn_edge.text import END, Tokenizer
@@ -59,10 +60,11 @@ class Attention:
 class Translation:
     """What a network writes of a text, or of a vector.
 
-    tokens           ids, with the end token where it ended by itself
+    text             begins with forced_prefix, where there is one
+    tokens           ids behind the settled tokens of forced_prefix, with the end token where it ended by itself
     log_prob         sum over the tokens, as the model gives it, whatever the sampling options
-    score            log_prob / len(tokens)**length_penalty, which translations are ranked by
-    finish_reason    the end token, a stop string, or max_new_tokens
+    score            what translations are ranked by, as of a Completion
+    finish_reason    the end token, a stop string, max_new_tokens, or that no token may follow
     token_log_probs  of each token, and
     attention        where it looked; both on request
     """
@@ -137,15 +139,21 @@ class Translator:
     ) -> list[list[Translation]]:
         state = self._encoder.run(pad(sources))
         found = self._writer.write(state, options)
-        return self._explain(sources, state, found) if attention else found
+        return self._explain(sources, state, found, options) if attention else found
 
     def _explain(
-        self, sources: Sequence[list[int]], state: State, found: Sequence[Sequence[Translation]]
+        self,
+        sources: Sequence[list[int]],
+        state: State,
+        found: Sequence[Sequence[Translation]],
+        options: GenerateOptions,
     ) -> list[list[Translation]]:
         """Read all translations once more, token by token, to see where each token looked."""
         rows = [row for row, translations in enumerate(found) for _ in translations]
-        written = [translation.tokens for translations in found for translation in translations]
+        forced, _ = self._writer.forced(options)
+        written = [(*forced, *translation.tokens) for translations in found for translation in translations]
         log_probs, weights = self._writer.follow(reorder(state, rows), written, self._decoder.look)
+        log_probs, weights = log_probs[len(forced) :], weights[len(forced) :]
         explained: list[list[Translation]] = [[] for _ in found]
         each = (translation for translations in found for translation in translations)
         for index, (row, translation) in enumerate(zip(rows, each, strict=True)):
@@ -218,10 +226,20 @@ class _Writer:
         """Return what each row of a state leads to, best first."""
         if options.max_new_tokens is None:
             options = dataclasses.replace(options, max_new_tokens=_USUAL_LENGTH)
+        if self._tokenizer.kind == "whitespace":  # as it is written, with one blank between words
+            options = dataclasses.replace(options, forced_prefix=" ".join(options.forced_prefix.split()))
         rows = state[0].shape[1]
-        position = read(self._model, [[self._start]] * rows, state)
-        found = self._completer.complete(position, [""] * rows, options)
+        forced, pending = self.forced(options)
+        position = read(self._model, [[self._start, *forced]] * rows, state)
+        prompt = Prompt(pending, tuple(forced) if options.looks_back else ())
+        found = self._completer.complete(position, [prompt] * rows, options)
         return [[self._translation(completion) for completion in completions] for completions in found]
+
+    def forced(self, options: GenerateOptions) -> tuple[list[int], str]:
+        """Return the tokens that every text begins with, and the word behind them that they leave open."""
+        if self._tokenizer.kind == "whitespace":  # its words are written whole
+            return self._tokenizer.encode(options.forced_prefix), ""
+        return self._tokenizer.encode_typing(options.forced_prefix)
 
     def follow(
         self,

@@ -5,14 +5,16 @@ It knows the contract of docs/bundle-format.md and nothing of text. It keeps no 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from rnn_edge.bundle import Bundle, Graph
-from rnn_edge.errors import BundleError, TextError
-from rnn_edge.runtimes.providers import open_session
+from rnn_edge.errors import BundleError
+from rnn_edge.runtimes.sessions import Place, open_session, why_it_failed
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["WholeGraph"]
 
@@ -22,8 +24,8 @@ Array = NDArray[Any]
 class WholeGraph:
     """Runs one graph without state."""
 
-    def __init__(self, content: bytes, description: Graph, *, provider: str = "cpu", threads: int = 1) -> None:
-        self._session = open_session(content, provider=provider, threads=threads)
+    def __init__(self, content: bytes, description: Graph, **place: Unpack[Place]) -> None:
+        self._session = open_session(content, **place)
         self._inputs = description.inputs
         self.inputs = tuple(port.name for port in description.inputs)
         self.outputs = tuple(port.name for port in description.outputs)
@@ -36,19 +38,21 @@ class WholeGraph:
             )
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle, role: str, *, provider: str = "cpu", threads: int = 1) -> WholeGraph:
-        """Open the graph in a role of a bundle: `model`, or `encoder`."""
+    def from_bundle(cls, bundle: Bundle, role: str, **place: Unpack[Place]) -> WholeGraph:
+        """Open the graph in a role of a bundle: `model`, or `encoder`; `place` is what `open_session` takes."""
         graph = bundle.manifest.graphs.get(role)
         if graph is None:
             raise BundleError(f"bundle {bundle.path} has no graph in the role {role!r}")
-        return cls(bundle.files[graph.file], graph, provider=provider, threads=threads)
+        return cls(bundle.files[graph.file], graph, **place)
 
     def run(self, *arrays: Array) -> tuple[Array, ...]:
         """Return all outputs, in the order of the manifest; inputs in that order too."""
-        feed = {port.name: array for port, array in zip(self._inputs, arrays, strict=True)}
         try:
+            feed = {port.name: array for port, array in zip(self._inputs, arrays, strict=True)}
             return tuple(self._session.run(None, feed))
         except Exception as error:  # onnxruntime has a dozen unrelated classes for this
-            wanted = [f"{port.name} {port.dtype} {port.shape}".replace("'", "") for port in self._inputs]
-            found = [f"{np.asarray(array).dtype} {np.shape(array)}" for array in arrays]
-            raise TextError(f"the graph wants {', '.join(wanted)}; it got {', '.join(found)}") from error
+            raise why_it_failed(error, ", ".join(map(str, self._inputs)), arrays) from error
+
+    def end_profile(self) -> str:
+        """Return the file that onnxruntime wrote its profile to; only of a graph opened with `profile`."""
+        return str(self._session.end_profiling())

@@ -15,6 +15,7 @@ from rnn_edge.modules import Checkpoint, Network, State
 from rnn_edge.spec import ClassifierSpec
 from rnn_edge.text import Tokenizer
 from rnn_edge.training.examples import Batches, Examples, check_labels, forget_words, pad
+from rnn_edge.training.lesson import Moment
 from rnn_edge.training.options import TrainOptions
 
 __all__ = ["ClassificationLesson", "Classified"]
@@ -59,7 +60,7 @@ class ClassificationLesson:
         self._tokenizer, self._options = tokenizer, options
         self._train, self._held_out = self._rows(examples.train), self._rows(examples.held_out)
         lengths = [(len(tokens),) for tokens, _ in self._train]
-        self._batches = Batches(lengths, batch_size=options.batch_size, seed=options.seed)
+        self._batches = Batches(lengths, [1] * len(lengths), batch_size=options.batch_size, seed=options.seed)
         self.steps_per_epoch = len(self._batches)
         self.tokens_per_step = sum(len(tokens) for tokens, _ in self._train) / len(self._batches)
         self.fingerprint: dict[str, Any] = {"tokenizer": tokenizer.to_json(), "corpus": examples.fingerprint()}
@@ -69,12 +70,13 @@ class ClassificationLesson:
         """Return nothing."""
         return ()
 
-    def loss(self, model: Network, step: int, state: State) -> tuple[Tensor, State]:
+    def loss(self, model: Network, moment: Moment, state: State) -> tuple[Tensor, State]:
         """Foretell the label of each text."""
-        rows = [self._train[index] for index in self._batches[step]]
+        rows = [self._train[index] for index in self._batches[moment.step]]
         tokens = forget_words(pad([tokens for tokens, _ in rows]), self._tokenizer, self._options.word_dropout)
         labels = torch.tensor([label for _, label in rows])
-        return F.cross_entropy(model(tokens), labels, label_smoothing=self._options.label_smoothing), state
+        loss = F.cross_entropy(model(tokens), labels, label_smoothing=self._options.label_smoothing)
+        return loss * self._batches.weight(moment.step), state
 
     def look(self, model: Network) -> Classified:
         """Measure all held-out texts."""

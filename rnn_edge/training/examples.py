@@ -17,6 +17,7 @@ from rnn_edge.errors import TextError, TrainingError
 from rnn_edge.modules.encoder import NOTHING
 from rnn_edge.text import Tokenizer
 from rnn_edge.training.data import describe_files, read_text
+from rnn_edge.training.workers import workers
 
 __all__ = ["Batches", "Examples", "check_labels", "forget_words", "pad", "read_columns", "read_labelled", "read_pairs"]
 
@@ -132,15 +133,17 @@ def _examples(
 
 
 class Batches:
-    """Which examples each step learns from: every epoch all of them, in another order.
+    """Which examples each step learns from: every epoch all of them, in another order, shared among the workers.
 
     Examples of one length go together, so that nothing is padded and fused kernels can run; what is left over of each
     length goes with its neighbours.
     """
 
-    def __init__(self, lengths: Sequence[tuple[int, ...]], *, batch_size: int, seed: int) -> None:
+    def __init__(self, lengths: Sequence[tuple[int, ...]], units: Sequence[int], *, batch_size: int, seed: int) -> None:
+        self._workers = workers()
         self._lengths = lengths  # of all that an example has; the first counts most
-        self._batch_size = batch_size
+        self._units = units  # how many things an example has that a loss is the mean over
+        self._batch_size = batch_size * self._workers.count
         self._seed = seed
         self._epoch, self._batches = -1, self._shuffled(0)
 
@@ -148,7 +151,14 @@ class Batches:
         return len(self._batches)
 
     def __getitem__(self, step: int) -> list[int]:
-        """Return the examples of a step, counted over all epochs."""
+        """Return this worker's examples of a step, counted over all epochs."""
+        return self._workers.own(self._batch(step))
+
+    def weight(self, step: int) -> float:
+        """Return by what this worker's mean loss is multiplied to make the workers' mean that of the whole batch."""
+        return self._workers.weight([self._units[index] for index in self._batch(step)])
+
+    def _batch(self, step: int) -> list[int]:
         epoch, index = divmod(step, len(self))
         if epoch != self._epoch:
             self._epoch, self._batches = epoch, self._shuffled(epoch)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from rnn_edge.modules import Checkpoint, Network, State
 from rnn_edge.spec import ModelSpec
 
-__all__ = ["Lesson", "Measured"]
+__all__ = ["Learner", "Lesson", "Measured", "Moment"]
 
 
 class Measured(Protocol):
@@ -27,6 +28,15 @@ class Measured(Protocol):
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for a checkpoint or JSON."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a run stands when a step begins, and what learns in it beside the network."""
+
+    step: int  # counted over all epochs from 0
+    share: float = 0.0  # of the run that lies behind, from 0 to 1
+    companion: nn.Module = field(default_factory=nn.Identity)  # as `objectives.companion` makes it
 
 
 class Lesson(Protocol):
@@ -48,8 +58,8 @@ class Lesson(Protocol):
     def start(self, model: Network) -> State:
         """Return the state before the first step of an epoch; nothing where examples do not depend on one another."""
 
-    def loss(self, model: Network, step: int, state: State) -> tuple[Tensor, State]:
-        """Return the loss of a step, counted over all epochs from 0, and the state to carry to the next."""
+    def loss(self, model: Network, moment: Moment, state: State) -> tuple[Tensor, State]:
+        """Return the loss of a step, and the state to carry to the next."""
 
     def look(self, model: Network) -> Measured:
         """Measure on the held-out examples, or on part of them, quickly."""
@@ -59,3 +69,15 @@ class Lesson(Protocol):
 
     def checkpoint(self, model: Network, history: dict[str, Any]) -> Checkpoint:
         """Return what is saved: the network, its vocabularies, and held-out examples to judge its exports by."""
+
+
+class Learner(nn.Module):
+    """All that learns in a run, with the loss as its output: what several workers share the gradients of."""
+
+    def __init__(self, network: Network, companion: nn.Module) -> None:
+        super().__init__()
+        self.network, self.companion = network, companion
+
+    def forward(self, lesson: Lesson, step: int, share: float, state: State) -> tuple[Tensor, State]:
+        """Return what the lesson's `loss` does."""
+        return lesson.loss(self.network, Moment(step, share, self.companion), state)

@@ -14,16 +14,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 
 from rnn_edge.errors import TrainingError
-from rnn_edge.modules import save_checkpoint
+from rnn_edge.modules import Network, save_checkpoint
 from rnn_edge.training.lesson import Lesson, Measured
 from rnn_edge.training.options import TrainOptions
 from rnn_edge.training.report import Finished, Progress, StopReason
 from rnn_edge.training.run import Run, restore_run, resume_path, save_run, start_run
+from rnn_edge.training.workers import workers
 
 __all__ = ["check_output", "train"]
 
@@ -69,19 +71,26 @@ def check_output(output: Path, *, corpus: Sequence[Path] = ()) -> None:
 
 
 def train(
-    lesson: Lesson, output: Path, *, options: TrainOptions | None = None, resume: bool = False
+    lesson: Lesson,
+    output: Path,
+    *,
+    options: TrainOptions | None = None,
+    resume: bool = False,
+    begin: Network | None = None,
 ) -> Generator[Progress | Finished, None, None]:
     """Train a network, yield each step, and leave the best model in `output`.
 
     Closing the generator saves the run as it stands. With `resume` it goes on from there, or from the last look at the
-    held-out examples before the process died, and ends with the weights that an uninterrupted run ends with.
+    held-out examples before the process died, and ends with the weights that an uninterrupted run ends with. It begins
+    with the weights of `begin`, a network of the same spec, or with random ones. In a process group of
+    `torch.distributed` all workers call this alike, and the first one writes.
     """
     check_output(output)
     options = options or TrainOptions()
     chosen = {name: value for name, value in options.to_dict().items() if name not in _FREE_TO_CHANGE}
-    fingerprint = {**lesson.spec.to_dict(), **chosen, **lesson.fingerprint}
+    fingerprint = {**lesson.spec.to_dict(), **chosen, "workers": workers().count, **lesson.fingerprint}
     plan = _Plan(lesson=lesson, output=output, options=options, fingerprint=fingerprint)
-    run = start_run(lesson.spec, options)
+    run = start_run(lesson.spec, options, None if begin is None else begin.state_dict())
     if resume:
         restore_run(run, output, fingerprint=fingerprint)
     return _events(plan, run)
@@ -93,7 +102,8 @@ def _events(plan: _Plan, run: Run) -> Generator[Progress | Finished, None, None]
             while (stopped_by := _reason_to_stop(plan, run)) is None:
                 yield _advance(plan, run)
         except GeneratorExit:
-            save_run(run, plan.output, fingerprint=plan.fingerprint)
+            if workers().count == 1:  # several are not stopped at the same step: theirs stays that of the last look
+                save_run(run, plan.output, fingerprint=plan.fingerprint)
             raise
         yield _finish(plan, run, stopped_by)
 
@@ -119,9 +129,8 @@ def _reason_to_stop(plan: _Plan, run: Run) -> StopReason | None:
 def _advance(plan: _Plan, run: Run) -> Progress:
     """Take a step, and a look at the held-out text if it is time for one."""
     began = time.perf_counter()
-    rate = plan.options.learning_rate_at(plan.share(run.step + 0.5, run.seconds))
-    loss, gradient_norm = _step(plan, run, rate)
-    run.seconds += time.perf_counter() - began
+    loss, gradient_norm, rate = _step(plan, run)
+    run.seconds = workers().from_first(lambda: run.seconds + time.perf_counter() - began)
     held_out, best_before = None, run.best_criterion
     if run.step % plan.options.eval_interval == 0 or _reason_to_stop(plan, run):
         held_out = _look(plan, run)
@@ -140,22 +149,27 @@ def _advance(plan: _Plan, run: Run) -> Progress:
     )
 
 
-def _step(plan: _Plan, run: Run, rate: float) -> tuple[float, float]:
-    """Learn from the next examples; return the loss and the norm of its gradient."""
+def _step(plan: _Plan, run: Run) -> tuple[float, float, float]:
+    """Learn from the next examples; return the loss, the norm of its gradient, and the learning rate."""
     if run.step % plan.lesson.steps_per_epoch == 0:
         run.state = plan.lesson.start(run.model)
+    behind = plan.share(run.step, run.seconds)
     with run.own_random_numbers():
-        loss, state = plan.lesson.loss(run.model, run.step, run.state)
+        loss, state = run.learner(plan.lesson, run.step, behind, run.state)
     run.optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), plan.options.clip_norm)
-    _refuse_nonsense(plan, run, loss=loss.item(), gradient_norm=norm.item())
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), plan.options.clip_norm).item()
+    torch.nn.utils.clip_grad_norm_(list(run.companion.parameters()), plan.options.clip_norm)
+    mean_loss = workers().mean(loss.item())
+    _refuse_nonsense(plan, run, loss=mean_loss, gradient_norm=norm)
+    rate = plan.options.learning_rate_at(plan.share(run.step + 0.5, run.seconds))
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     run.optimizer.step()
     run.state = state
     run.step += 1
-    return loss.item(), norm.item()
+    run.recent.append([mean_loss, norm])
+    return mean_loss, norm, rate
 
 
 def _refuse_nonsense(plan: _Plan, run: Run, **measured: float) -> None:
@@ -173,17 +187,33 @@ def _refuse_nonsense(plan: _Plan, run: Run, **measured: float) -> None:
 def _look(plan: _Plan, run: Run) -> Measured:
     """Measure on held-out examples, and save: the model if it is the best so far, and the run."""
     began = time.perf_counter()
-    held_out = plan.lesson.look(run.model)
+    held_out = workers().from_first(lambda: plan.lesson.look(run.model))
     _refuse_nonsense(plan, run, held_out_loss=held_out.criterion)
+    _remember(plan, run, held_out)
     run.looks_without_gain += 1
     if held_out.criterion < run.best_criterion:
         run.looks_without_gain = 0
         run.best_criterion = held_out.criterion
         run.best_weights = {k: v.clone() for k, v in run.model.state_dict().items()}
         _save_model(plan, run, held_out)
-    run.seconds += time.perf_counter() - began
+    run.seconds = workers().from_first(lambda: run.seconds + time.perf_counter() - began)
     save_run(run, plan.output, fingerprint=plan.fingerprint)
     return held_out
+
+
+def _remember(plan: _Plan, run: Run, held_out: Measured) -> None:
+    """Add a look to the run's curve."""
+    losses, norms = zip(*run.recent, strict=True)
+    point = {
+        "step": run.step,
+        "loss": fmean(losses),
+        "gradient_norm": fmean(norms),
+        "learning_rate": plan.options.learning_rate_at(plan.share(run.step, run.seconds)),
+        "held_out": held_out.criterion,
+    }
+    for name, value in point.items():
+        run.curve.setdefault(name, []).append(value)
+    run.recent.clear()
 
 
 def _finish(plan: _Plan, run: Run, stopped_by: StopReason) -> Finished:
@@ -191,9 +221,10 @@ def _finish(plan: _Plan, run: Run, stopped_by: StopReason) -> Finished:
     if not run.best_weights:  # interrupted before the first look, and resumed with its time used up
         _look(plan, run)
     run.model.load_state_dict(run.best_weights)
-    held_out = plan.lesson.judge(run.model)
+    held_out = workers().from_first(lambda: plan.lesson.judge(run.model))
     _save_model(plan, run, held_out)
-    resume_path(plan.output).unlink(missing_ok=True)
+    if workers().is_first:
+        resume_path(plan.output).unlink(missing_ok=True)
     return Finished(
         output=plan.output,
         held_out=held_out,
@@ -204,10 +235,13 @@ def _finish(plan: _Plan, run: Run, stopped_by: StopReason) -> Finished:
 
 
 def _save_model(plan: _Plan, run: Run, held_out: Measured) -> None:
+    if not workers().is_first:
+        return
     history = {
         "options": plan.options.to_dict(),
         "corpus": plan.lesson.facts,
         "held_out": held_out.to_dict(),
+        "curve": run.curve,
         "steps": run.step,
         "seconds": round(run.seconds, 1),
         "versions": {name: version(name) for name in ("rnn-edge", "torch", "tokenizers")},

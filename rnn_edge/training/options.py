@@ -12,14 +12,35 @@ from typing import Any, Literal, get_args
 
 from rnn_edge.errors import TrainingError
 
-__all__ = ["Schedule", "TrainOptions", "TrainTask"]
+__all__ = ["Baseline", "BleuSmoothing", "Objective", "SamplingSchedule", "Schedule", "TrainOptions", "TrainTask"]
 
+Baseline = Literal["learned", "self-critical"]
+BleuSmoothing = Literal["add-k", "exp", "floor"]
+Objective = Literal["maximum-likelihood", "scheduled-sampling", "minimum-risk", "mixer", "professor-forcing"]
+SamplingSchedule = Literal["linear", "exponential", "inverse-sigmoid"]
 Schedule = Literal["cosine", "constant"]
 TrainTask = Literal["language-model", "translate", "classify", "tag"]
 
 _LARGEST_COUNT = 2**31 - 1
 _LARGEST_SEED = 2**63 - 1  # what torch takes
 _MOST_THREADS = 1024
+
+_WORDS: dict[str, Any] = {
+    "objective": Objective,
+    "sampling_schedule": SamplingSchedule,
+    "bleu_smoothing": BleuSmoothing,
+    "baseline": Baseline,
+    "schedule": Schedule,
+}
+_ONLY_FOR: dict[str, tuple[Objective, ...]] = {
+    "sampling_schedule": ("scheduled-sampling",),
+    "teacher_share": ("scheduled-sampling",),
+    "candidates": ("minimum-risk",),
+    "sharpness": ("minimum-risk",),
+    "bleu_smoothing": ("minimum-risk", "mixer"),
+    "baseline": ("mixer",),
+    "mixer_delta": ("mixer",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +55,14 @@ class TrainOptions:
     weight_decay: float = 0.01  # of matrices; biases are left alone
     clip_norm: float = 1.0  # a rare steep gradient must not throw the weights away
     label_smoothing: float = 0.0  # share of certainty that translators and classifiers spread over all answers
+    objective: Objective = "maximum-likelihood"  # docs/objectives.md has the others
+    sampling_schedule: SamplingSchedule = "inverse-sigmoid"  # lets go slowly at first, when own words are still poor
+    teacher_share: float = 0.5  # of true tokens that are still read at the end of scheduled sampling
+    candidates: int = 16  # drawn for each source: the paper's 100 cost too much on two cores
+    sharpness: float = 0.005  # of the distribution over candidates; the paper's best
+    bleu_smoothing: BleuSmoothing = "add-k"  # by 1, which is that of Lin and Och (2004)
+    baseline: Baseline = "learned"  # what a reward is compared with
+    mixer_delta: int = 2  # tokens fewer that are told at each stage
     word_dropout: float = 0.0  # share of words that classifiers and taggers read as unknown, to learn to do without
     warmup: float = 0.02  # share of the run in which the learning rate rises, while Adam's averages fill
     schedule: Schedule = "cosine"  # falls to zero, which is worth several percent of perplexity
@@ -43,10 +72,7 @@ class TrainOptions:
     threads: int | None = None  # none leaves it to PyTorch
 
     def __post_init__(self) -> None:
-        problems = [*self._wrong_counts(), *self._wrong_numbers()]
-        if self.schedule not in get_args(Schedule):
-            words = ", ".join(get_args(Schedule))
-            problems.append(f"schedule must be one of {words}, got {self.schedule!r}")
+        problems = [*self._wrong_counts(), *self._wrong_numbers(), *self._wrong_words()]
         if problems:
             raise TrainingError("training cannot start: " + "; ".join(problems))
 
@@ -58,6 +84,8 @@ class TrainOptions:
             "eval_interval": (1, _LARGEST_COUNT),
             "patience": (1, _LARGEST_COUNT),
             "seed": (0, _LARGEST_SEED),
+            "candidates": (2, _LARGEST_COUNT),
+            "mixer_delta": (1, _LARGEST_COUNT),
             "threads": (1, _MOST_THREADS),
         }
         problems = []
@@ -72,7 +100,7 @@ class TrainOptions:
     def _wrong_numbers(self) -> list[str]:
         problems = [
             f"{name} must be a number above 0, got {getattr(self, name)!r}"
-            for name in ("max_minutes", "learning_rate", "clip_norm")
+            for name in ("max_minutes", "learning_rate", "clip_norm", "sharpness", "teacher_share")
             if not (name == "max_minutes" and self.max_minutes is None)
             and not (_is_number(getattr(self, name)) and getattr(self, name) > 0)
         ]
@@ -83,7 +111,22 @@ class TrainOptions:
             for name in ("label_smoothing", "word_dropout", "warmup")
             if not _is_number(getattr(self, name)) or not 0 <= getattr(self, name) < 1
         ]
+        if _is_number(self.teacher_share) and self.teacher_share >= 1:
+            problems.append(f"teacher_share must be below 1, got {self.teacher_share!r}")
         return problems
+
+    def _wrong_words(self) -> list[str]:
+        problems = [
+            f"{name} must be one of {', '.join(get_args(words))}, got {getattr(self, name)!r}"
+            for name, words in _WORDS.items()
+            if getattr(self, name) not in get_args(words)
+        ]
+        usual = {field.name: field.default for field in dataclasses.fields(self)}
+        return problems + [
+            f"{name} is for the objective {' or '.join(objectives)} only"
+            for name, objectives in _ONLY_FOR.items()
+            if self.objective not in objectives and getattr(self, name) != usual[name]
+        ]
 
     def learning_rate_at(self, share: float) -> float:
         """Return the learning rate when this share of the run, from 0 to 1, lies behind."""

@@ -19,7 +19,10 @@ from rnn_edge.errors import CheckpointError, TrainingError
 from rnn_edge.modules import Network, State, build
 from rnn_edge.modules.checkpoint import read_tensors, write_tensors
 from rnn_edge.spec import ModelSpec
+from rnn_edge.training.lesson import Learner
+from rnn_edge.training.objectives import companion
 from rnn_edge.training.options import TrainOptions
+from rnn_edge.training.workers import workers
 
 __all__ = ["Run", "restore_run", "resume_path", "save_run", "start_run"]
 
@@ -36,14 +39,18 @@ class Run:
     """Where a run stands. The one thing in training that changes."""
 
     model: Network
+    companion: nn.Module  # what learns beside the network, and is not part of it
+    learner: nn.Module  # both, and the loss
     optimizer: torch.optim.Optimizer
     state: State  # carried from step to step, where the lesson has one; float32 (layers, batch, width) each
-    random: Tensor  # the state of torch's generator, uint8 (bytes,): what dropout draws from
+    random: Tensor  # the state of torch's generator, uint8 (bytes,): what dropout and sampling draw from
     step: int = 0
     seconds: float = 0.0
     best_criterion: float = math.inf
     best_weights: Weights = field(default_factory=dict)
     looks_without_gain: int = 0  # evaluations since the best one
+    recent: list[list[float]] = field(default_factory=list)  # loss and gradient norm of each step since the last look
+    curve: dict[str, list[float]] = field(default_factory=dict)  # as `curves.draw_curves` takes it
 
     @contextmanager
     def own_random_numbers(self) -> Iterator[None]:
@@ -57,19 +64,26 @@ class Run:
             torch.set_rng_state(outside)
 
 
-def start_run(spec: ModelSpec, options: TrainOptions) -> Run:
-    """Return a run before its first step, its weights drawn from the seed."""
+def start_run(spec: ModelSpec, options: TrainOptions, weights: Weights | None = None) -> Run:
+    """Return a run before its first step, its weights those given, or drawn from the seed."""
     parameters = _count_parameters(spec)
     if parameters > _MOST_PARAMETERS:
         raise TrainingError(
             f"this network would have {parameters:,} parameters and training takes up to "
             f"{_MOST_PARAMETERS:,}: choose smaller sizes or a smaller vocabulary"
         )
+    us = workers()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         model = build(spec).train()
+        beside = companion(spec, options)
+        if not us.is_first:
+            torch.manual_seed(options.seed + us.rank)  # each draws its own dropout
         random = torch.get_rng_state()
-    return Run(model, _optimizer(model, options), (), random)
+    if weights is not None:
+        model.load_state_dict(weights)
+    learner = Learner(model, beside)
+    return Run(model, beside, us.spread(learner), _optimizer(learner, options), (), random)
 
 
 def _count_parameters(spec: ModelSpec) -> int:
@@ -93,19 +107,30 @@ def resume_path(output: Path) -> Path:
 
 
 def save_run(run: Run, output: Path, *, fingerprint: dict[str, Any]) -> None:
-    """Write the resume file of `output`, whole or not at all; `fingerprint` says what the run is made of."""
+    """Write the resume file of `output`, whole or not at all; `fingerprint` says what the run is made of.
+
+    Several workers do this together: each gives its rows of the state and its random numbers, the first writes.
+    """
+    us = workers()
+    state = [torch.cat(us.gather(part), dim=1) for part in run.state]
+    random = torch.stack(us.gather(run.random))  # (workers, bytes)
+    if not us.is_first:
+        return
     content = {
         "rnn_edge_resume": FORMAT,
         "fingerprint": fingerprint,
         "weights": run.model.state_dict(),
+        "companion": run.companion.state_dict(),
         "optimizer": run.optimizer.state_dict(),
-        "state": list(run.state),
-        "random": run.random,
+        "state": state,
+        "random": random,
         "step": run.step,
         "seconds": run.seconds,
         "best_criterion": run.best_criterion,
         "best_weights": run.best_weights,
         "looks_without_gain": run.looks_without_gain,
+        "recent": run.recent,
+        "curve": run.curve,
     }
     write_tensors(resume_path(output), content)
 
@@ -123,16 +148,20 @@ def restore_run(run: Run, output: Path, *, fingerprint: dict[str, Any]) -> None:
         raise CheckpointError(
             f"{path} is not a resume file of this rnn-edge: go on with the version that wrote it, or start anew"
         )
-    _refuse_differences(path, found=content["fingerprint"], wanted=fingerprint)
+    usual = {**TrainOptions().to_dict(), "workers": 1}  # what a run had that began before there was a choice
+    _refuse_differences(path, found={**usual, **content["fingerprint"]}, wanted={**usual, **fingerprint})
+    us = workers()
     run.model.load_state_dict(content["weights"])
+    run.companion.load_state_dict(content.get("companion", {}))
     run.optimizer.load_state_dict(content["optimizer"])
-    run.state = tuple(content["state"])
-    run.random = content["random"]
+    run.state = tuple(part.chunk(us.count, dim=1)[us.rank].contiguous() for part in content["state"])
+    run.random = content["random"].view(us.count, -1)[us.rank].clone()  # torch reads a generator's state from offset 0
     run.step = content["step"]
     run.seconds = content["seconds"]
     run.best_criterion = content["best_criterion"]
     run.best_weights = content["best_weights"]
     run.looks_without_gain = content["looks_without_gain"]
+    run.recent, run.curve = content.get("recent", []), content.get("curve", {})
 
 
 def _refuse_differences(path: Path, *, found: dict[str, Any], wanted: dict[str, Any]) -> None:

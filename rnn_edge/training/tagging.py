@@ -15,6 +15,7 @@ from rnn_edge.modules.encoder import NOTHING
 from rnn_edge.spec import TaggerSpec
 from rnn_edge.text import Tokenizer
 from rnn_edge.training.examples import Batches, Examples, check_labels, forget_words, pad
+from rnn_edge.training.lesson import Moment
 from rnn_edge.training.options import TrainOptions
 
 __all__ = ["Tagged", "TaggingLesson"]
@@ -75,7 +76,8 @@ class TaggingLesson:
         self._tokenizer, self._characters, self._options = tokenizer, characters, options
         self._train, self._held_out = self._rows(examples.train), self._rows(examples.held_out)
         lengths = [(len(tokens),) for tokens, _, _ in self._train]
-        self._batches = Batches(lengths, batch_size=options.batch_size, seed=options.seed)
+        words = [length for (length,) in lengths]
+        self._batches = Batches(lengths, words, batch_size=options.batch_size, seed=options.seed)
         self.steps_per_epoch = len(self._batches)
         self.tokens_per_step = sum(len(tokens) for tokens, _, _ in self._train) / len(self._batches)
         self.fingerprint: dict[str, Any] = {"tokenizer": tokenizer.to_json(), "corpus": examples.fingerprint()}
@@ -85,13 +87,13 @@ class TaggingLesson:
         """Return nothing."""
         return ()
 
-    def loss(self, model: Network, step: int, state: State) -> tuple[Tensor, State]:
+    def loss(self, model: Network, moment: Moment, state: State) -> tuple[Tensor, State]:
         """Foretell the labels of each sentence."""
         assert isinstance(model, Tagger)
-        tokens, characters, labels = self._tensors([self._train[index] for index in self._batches[step]])
+        tokens, characters, labels = self._tensors([self._train[index] for index in self._batches[moment.step]])
         tokens = forget_words(tokens, self._tokenizer, self._options.word_dropout)
         log_probs = model.log_prob(model(tokens, characters), labels)
-        return -log_probs.sum() / (labels != NOTHING).sum(), state
+        return -log_probs.sum() / (labels != NOTHING).sum() * self._batches.weight(moment.step), state
 
     def look(self, model: Network) -> Tagged:
         """Measure all held-out sentences."""

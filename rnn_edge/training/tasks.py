@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from rnn_edge.errors import TrainingError
+from rnn_edge.modules import Checkpoint
 from rnn_edge.spec import ClassifierSpec, LanguageModelSpec, ModelSpec, TaggerSpec, TranslatorSpec
 from rnn_edge.text import Tokenizer
-from rnn_edge.training.data import read_corpus
-from rnn_edge.training.examples import read_columns, read_labelled, read_pairs
-from rnn_edge.training.language import LanguageLesson
+from rnn_edge.training.data import Corpus, read_corpus
+from rnn_edge.training.examples import Examples, read_columns, read_labelled, read_pairs
 from rnn_edge.training.lesson import Lesson
 from rnn_edge.training.options import TrainOptions, TrainTask
 
@@ -43,12 +43,7 @@ DEFAULTS: dict[TrainTask, dict[str, Any]] = {
 }  # fmt: skip
 """What is chosen where nothing is said, task by task. A value of None means that others decide."""
 
-_SPECS: dict[TrainTask, type[ModelSpec]] = {
-    "language-model": LanguageModelSpec,
-    "translate": TranslatorSpec,
-    "classify": ClassifierSpec,
-    "tag": TaggerSpec,
-}
+_NOT_OF_THE_NETWORK = {"dropout", "lines", "label_column"}  # or only while it learns
 
 
 def make_lesson(
@@ -58,30 +53,56 @@ def make_lesson(
     held_out: Sequence[Path] = (),
     choices: Choices | None = None,
     options: TrainOptions | None = None,
+    begin: Checkpoint | None = None,
 ) -> Lesson:
     """Return what a run can learn from files.
 
     choices  fields of the task's spec, and of `DEFAULTS`; whatever is left out has the default there, or the spec's
+    begin    whose network is trained on, with its vocabularies; of the spec only dropout can be chosen anew
     """
-    if task not in _SPECS:
-        raise TrainingError(f"task must be one of {', '.join(_SPECS)}, got {task!r}")
-    given = choices or {}
-    known = {field.name for field in dataclasses.fields(_SPECS[task])} | DEFAULTS[task].keys()
+    if task not in _TASKS:
+        raise TrainingError(f"task must be one of {', '.join(_TASKS)}, got {task!r}")
+    this, given = _TASKS[task], choices or {}
+    known = {field.name for field in dataclasses.fields(this.spec)} | DEFAULTS[task].keys()
     strangers = sorted(given.keys() - known)
     if strangers:
         raise TrainingError(f"task {task!r} has no {', '.join(strangers)}: leave that out, or choose another task")
-    return _MAKERS[task](paths, held_out, {**DEFAULTS[task], **given}, options or TrainOptions())
+    chosen = {**DEFAULTS[task], **given}
+    if begin is not None:
+        _check_begin(task, begin, given)
+    examples = this.read(paths, held_out, chosen)
+    spec, tokenizers = this.describe(examples, chosen) if begin is None else _described_by(begin, given)
+    return _lesson_of(task)(spec, *tokenizers, examples, options or TrainOptions())
 
 
-def _language_model(paths: Sequence[Path], held_out: Sequence[Path], choices: Choices, options: TrainOptions) -> Lesson:
-    texts = read_corpus(paths, held_out=held_out, lines=choices["lines"])
-    tokenizer = Tokenizer.train(choices["tokenizer"], texts.train, vocab_size=choices["vocab_size"])
-    spec = LanguageModelSpec(**_fields(LanguageModelSpec, choices, vocab_size=tokenizer.vocab_size))
-    return LanguageLesson(spec, tokenizer, texts, options)
+Described = tuple[ModelSpec, tuple[Tokenizer | None, ...]]
+"""A network, and its vocabularies in the order in which its lesson takes them."""
 
 
-def _translate(paths: Sequence[Path], held_out: Sequence[Path], choices: Choices, options: TrainOptions) -> Lesson:
-    examples = read_pairs(paths, held_out)
+def _check_begin(task: TrainTask, begin: Checkpoint, given: Choices) -> None:
+    spec = begin.model.spec
+    if not isinstance(spec, _TASKS[task].spec):
+        raise TrainingError(f"task {task} cannot begin with a network of task {spec.task}: choose another checkpoint")
+    decided = sorted(given.keys() - _NOT_OF_THE_NETWORK)
+    if decided:
+        raise TrainingError(f"the checkpoint that a run begins with decides {', '.join(decided)}: leave that out")
+
+
+def _described_by(begin: Checkpoint, given: Choices) -> Described:
+    spec = begin.model.spec
+    others = {
+        "translate": (begin.target_tokenizer,),
+        "tag": (begin.character_tokenizer,),
+    }.get(spec.task, ())
+    return dataclasses.replace(spec, dropout=given.get("dropout", spec.dropout)), (begin.tokenizer, *others)
+
+
+def _language_model(corpus: Corpus, choices: Choices) -> Described:
+    tokenizer = Tokenizer.train(choices["tokenizer"], corpus.train, vocab_size=choices["vocab_size"])
+    return LanguageModelSpec(**_fields(LanguageModelSpec, choices, vocab_size=tokenizer.vocab_size)), (tokenizer,)
+
+
+def _translate(examples: Examples, choices: Choices) -> Described:
     kinds = choices["tokenizer"], choices["target_tokenizer"] or choices["tokenizer"]
     sizes = choices["vocab_size"], choices["target_vocab_size"] or choices["vocab_size"]
     source, target = (
@@ -89,26 +110,25 @@ def _translate(paths: Sequence[Path], held_out: Sequence[Path], choices: Choices
         for kind, texts, size in zip(kinds, zip(*examples.train, strict=True), sizes, strict=True)
     )
     vocab_sizes = {"vocab_size": source.vocab_size, "target_vocab_size": target.vocab_size}
-    spec = TranslatorSpec(**_fields(TranslatorSpec, choices, **vocab_sizes))
-    lesson: Lesson = _with_metrics("translation").TranslationLesson(spec, source, target, examples, options)
-    return lesson
+    return TranslatorSpec(**_fields(TranslatorSpec, choices, **vocab_sizes)), (source, target)
 
 
-def _classify(paths: Sequence[Path], held_out: Sequence[Path], choices: Choices, options: TrainOptions) -> Lesson:
-    examples = read_labelled(paths, held_out)
+def _classify(examples: Examples, choices: Choices) -> Described:
     tokenizer = Tokenizer.train(
         choices["tokenizer"], [text for text, _ in examples.train], vocab_size=choices["vocab_size"]
     )
     labels = tuple(sorted({label for _, label in examples.train}))
     spec = ClassifierSpec(**_fields(ClassifierSpec, choices, vocab_size=tokenizer.vocab_size, labels=labels))
-    lesson: Lesson = _with_metrics("classification").ClassificationLesson(spec, tokenizer, examples, options)
-    return lesson
+    return spec, (tokenizer,)
 
 
-def _tag(paths: Sequence[Path], held_out: Sequence[Path], choices: Choices, options: TrainOptions) -> Lesson:
+def _read_columns(paths: Sequence[Path], held_out: Sequence[Path], choices: Choices) -> Examples:
     if choices["tokenizer"] != "whitespace":
         raise TrainingError(f"a tagger's words stand between white space: leave out tokenizer {choices['tokenizer']!r}")
-    examples = read_columns(paths, held_out, label_column=choices["label_column"])
+    return read_columns(paths, held_out, label_column=choices["label_column"])
+
+
+def _tag(examples: Examples, choices: Choices) -> Described:
     texts = [words for words, _ in examples.train]
     tokenizer = Tokenizer.train("whitespace", texts, vocab_size=choices["vocab_size"])
     characters = Tokenizer.train("characters", texts) if choices["letters"] else None
@@ -121,15 +141,27 @@ def _tag(paths: Sequence[Path], held_out: Sequence[Path], choices: Choices, opti
             labels=tuple(sorted({label for _, labels in examples.train for label in labels.split()})),
         )
     )
-    lesson: Lesson = _with_metrics("tagging").TaggingLesson(spec, tokenizer, characters, examples, options)
-    return lesson
+    return spec, (tokenizer, characters)
 
 
-_MAKERS: dict[TrainTask, Callable[[Sequence[Path], Sequence[Path], Choices, TrainOptions], Lesson]] = {
-    "language-model": _language_model,
-    "translate": _translate,
-    "classify": _classify,
-    "tag": _tag,
+@dataclass(frozen=True)
+class _Task:
+    """How a task's examples are read, and what network and vocabularies come of them and the choices."""
+
+    spec: type[ModelSpec]
+    read: Callable[[Sequence[Path], Sequence[Path], Choices], Any]
+    describe: Callable[[Any, Choices], Described]
+
+
+_TASKS: dict[TrainTask, _Task] = {
+    "language-model": _Task(
+        LanguageModelSpec,
+        lambda paths, held_out, choices: read_corpus(paths, held_out=held_out, lines=choices["lines"]),
+        _language_model,
+    ),
+    "translate": _Task(TranslatorSpec, lambda paths, held_out, _: read_pairs(paths, held_out), _translate),
+    "classify": _Task(ClassifierSpec, lambda paths, held_out, _: read_labelled(paths, held_out), _classify),
+    "tag": _Task(TaggerSpec, _read_columns, _tag),
 }
 
 
@@ -139,11 +171,18 @@ def _fields(kind: type[ModelSpec], choices: Choices, **found: Any) -> dict[str, 
     return {**{name: value for name, value in choices.items() if name in names}, **found}
 
 
-def _with_metrics(module: str) -> ModuleType:
-    """Import a lesson that is judged by other projects' metrics, or say how to get them."""
+def _lesson_of(task: TrainTask) -> Callable[..., Lesson]:
+    """Import a lesson, or say how to get other projects' metrics that it is judged by."""
+    module, name = {
+        "language-model": ("language", "LanguageLesson"),
+        "translate": ("translation", "TranslationLesson"),
+        "classify": ("classification", "ClassificationLesson"),
+        "tag": ("tagging", "TaggingLesson"),
+    }[task]
     try:
-        return import_module(f"rnn_edge.training.{module}")
+        kind: Callable[..., Lesson] = getattr(import_module(f"rnn_edge.training.{module}"), name)
     except ImportError as error:
         raise TrainingError(
             f"this task is judged with sacrebleu and seqeval ({error}): pip install 'rnn-edge[cpu,train]'"
         ) from error
+    return kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import sacrebleu
 import torch
@@ -17,7 +17,10 @@ from rnn_edge.modules.encoder import NOTHING
 from rnn_edge.spec import TranslatorSpec
 from rnn_edge.text import Tokenizer
 from rnn_edge.training.examples import Batches, Examples, pad
+from rnn_edge.training.lesson import Moment
+from rnn_edge.training.objectives import read_as_told, told_first
 from rnn_edge.training.options import TrainOptions
+from rnn_edge.training.rewards import Pupil, minimum_risk, mixer, sentence_bleu
 
 __all__ = ["Translated", "TranslationLesson", "write_greedily"]
 
@@ -36,11 +39,12 @@ class Translated:
     bleu: float | None = None  # of greedy translations, by sacrebleu; None where only the loss was looked at
     chrf: float | None = None
     exact: float | None = None  # share of greedy translations that are the reference
+    judged_by: Literal["loss", "bleu"] = "loss"  # what the best model is best at
 
     @property
     def criterion(self) -> float:
-        """Return the loss."""
-        return self.loss
+        """Return the loss, or what BLEU lacks to 100."""
+        return self.loss if self.judged_by == "loss" or self.bleu is None else 100 - self.bleu
 
     @property
     def perplexity(self) -> float:
@@ -49,7 +53,8 @@ class Translated:
 
     def in_short(self) -> str:
         """Return the one figure that shows progress."""
-        return f"perplexity {self.perplexity:.2f}"
+        bleu = "" if self.bleu is None else f"  BLEU {self.bleu:.2f}"
+        return f"perplexity {self.perplexity:.2f}{bleu}"
 
     def describe(self) -> str:
         """Return all figures in one line."""
@@ -76,7 +81,12 @@ class TranslationLesson:
         self._train = [self._ids(*pair) for pair in examples.train]
         self._held_out = [self._ids(*pair) for pair in examples.held_out]
         lengths = [(len(source), len(target)) for source, target in self._train]
-        self._batches = Batches(lengths, batch_size=options.batch_size, seed=options.seed)
+        self._longest = max(written for _, written in lengths) - 1
+        by_the_text = options.objective == "minimum-risk"  # and not a mean over target tokens
+        units = [1 if by_the_text else written - 1 for _, written in lengths]
+        self._batches = Batches(lengths, units, batch_size=options.batch_size, seed=options.seed)
+        self._pay = sentence_bleu(target, options.bleu_smoothing)
+        self._judged_by: Literal["loss", "bleu"] = "bleu" if options.objective in ("minimum-risk", "mixer") else "loss"
         self.steps_per_epoch = len(self._batches)
         self.tokens_per_step = sum(len(target) - 1 for _, target in self._train) / len(self._batches)
         self.fingerprint: dict[str, Any] = {
@@ -89,22 +99,31 @@ class TranslationLesson:
         """Return nothing."""
         return ()
 
-    def loss(self, model: Network, step: int, state: State) -> tuple[Tensor, State]:
-        """Foretell each target token from those before it."""
-        sources, targets = self._tensors([self._train[index] for index in self._batches[step]])
-        logits = model(sources, targets[:, :-1].clamp(min=0))
-        wanted = targets[:, 1:]
-        loss = F.cross_entropy(
-            logits.flatten(0, 1),
-            wanted.flatten(),
-            ignore_index=NOTHING,
-            label_smoothing=self._options.label_smoothing,
-        )
-        return loss, state
+    def loss(self, model: Network, moment: Moment, state: State) -> tuple[Tensor, State]:
+        """Learn from pairs by the objective."""
+        assert isinstance(model, Translator)
+        assert self._target.end_id is not None
+        pairs = self._tensors([self._train[index] for index in self._batches[moment.step]])
+        pupil = Pupil(model, *pairs, end=self._target.end_id, pay=self._pay)
+        return self._loss(pupil, moment) * self._batches.weight(moment.step), state
+
+    def _loss(self, pupil: Pupil, moment: Moment) -> Tensor:
+        options = self._options
+        if options.objective == "minimum-risk":
+            return minimum_risk(pupil, candidates=options.candidates, sharpness=options.sharpness)
+        if options.objective == "mixer":
+            told = told_first(self._longest, options.mixer_delta, moment.share)
+            return mixer(pupil, moment.companion, options, told=told)
+        read, start = pupil.encode()
+        lengths = (pupil.wanted != NOTHING).sum(dim=1)
+        inputs = pupil.targets[:, :-1].clamp(min=0)
+        logits, _, penalty = read_as_told(read, inputs, start, lengths, moment, options)
+        wanted, smoothing = pupil.wanted.flatten(), options.label_smoothing
+        return F.cross_entropy(logits.flatten(0, 1), wanted, ignore_index=NOTHING, label_smoothing=smoothing) + penalty
 
     def look(self, model: Network) -> Translated:
-        """Measure the loss."""
-        return self._measure(model)
+        """Measure the loss; translations too, where they are what is learnt from."""
+        return self.judge(model) if self._judged_by == "bleu" else self._measure(model)
 
     def judge(self, model: Network) -> Translated:
         """Measure the loss, and translations."""
@@ -121,6 +140,7 @@ class TranslationLesson:
             bleu=sacrebleu.corpus_bleu(written, [references]).score,
             chrf=sacrebleu.corpus_chrf(written, [references]).score,
             exact=same / len(references),
+            judged_by=self._judged_by,
         )
 
     def checkpoint(self, model: Network, history: dict[str, Any]) -> Checkpoint:

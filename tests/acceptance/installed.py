@@ -63,3 +63,10 @@ def test_cuda_explains_itself():
     assert done.returncode == 1
     assert "provider 'cuda' is not in this build of onnxruntime" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_wheel_carries_the_templates_of_packages(tmp_path):
+    for platform, runner in (("web", "rnn-edge.js"), ("python", "suggest.py"), ("android", "build.gradle.kts")):
+        done = rnn_edge_run("package", "--platform", platform, "-o", str(tmp_path / platform))
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / platform / runner).is_file()

@@ -10,7 +10,17 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from helpers import TASKS, shared, some_checkpoint, tiny_bundle, tiny_checkpoint, tiny_network
+from helpers import (
+    DARWIN,
+    TASKS,
+    darwin_checkpoint,
+    padded,
+    shared,
+    some_checkpoint,
+    tiny_bundle,
+    tiny_checkpoint,
+    tiny_network,
+)
 
 import rnn_edge
 from rnn_edge.bundle import Bundle
@@ -25,7 +35,6 @@ from rnn_edge.spec import LanguageModelSpec
 from rnn_edge.text import Tokenizer
 
 PT, RNN = Path("model.pt"), Path("model.rnn")
-DARWIN = "models/ml5_charrnn/darwin"
 
 
 @pytest.fixture
@@ -132,20 +141,11 @@ def test_a_ten_megabyte_model_exports_in_under_two_seconds():
 
 def test_a_published_character_model_gives_its_recorded_numbers():
     """ml5's CharRNN of Darwin: TensorFlow's tensors in our LanguageModel, exported, against ml5's own recordings."""
+    checkpoint = darwin_checkpoint()
+    tokenizer = checkpoint.tokenizer
     golden = json.loads(shared(f"{DARWIN}/golden.json").read_text())
     recorded = np.load(shared(f"{DARWIN}/golden.npz"))
-    cells = [f"rnnlm/multi_rnn_cell/cell_{layer}/basic_lstm_cell" for layer in range(2)]
-    layers = [[_darwin(f"{cell}/weights"), _darwin(f"{cell}/biases")] for cell in cells]
-    model = LanguageModel(LanguageModelSpec(vocab_size=100, embedding_size=128, hidden_size=128, num_layers=2)).eval()
-    model.load_state_dict({
-        "embedding.weight": torch.from_numpy(_darwin("embedding")),
-        "output.weight": torch.from_numpy(_darwin("rnnlm/softmax_w").T),
-        "output.bias": torch.from_numpy(_darwin("rnnlm/softmax_b")),
-        **{f"stack.rnn.{name}": tensor for name, tensor in import_weights("tensorflow", "lstm", layers).items()},
-    })  # fmt: skip
-    vocabulary = sorted(golden["vocab"], key=golden["vocab"].__getitem__)
-    tokenizer = Tokenizer.characters(_padded(vocabulary, 100))
-    export(Checkpoint(model, tokenizer), RNN)
+    export(checkpoint, RNN)
     loaded = rnn_edge.load(RNN)
     graph = StepGraph.from_bundle(Bundle.read(RNN))
     for index, case in enumerate(golden["cases"]):
@@ -161,17 +161,6 @@ def test_a_published_character_model_gives_its_recorded_numbers():
         assert loaded.complete(case["seed"], options)[0].text == case["greedy_text"]
 
 
-def _darwin(name: str) -> np.ndarray:
-    """Read a tensor as TensorFlow.js stores it: raw numbers, with their shape in a manifest."""
-    entry = json.loads(shared(f"{DARWIN}/manifest.json").read_text())[name]
-    return np.fromfile(shared(f"{DARWIN}/{entry['filename']}"), "<f4").reshape(entry["shape"])
-
-
-def _padded(vocabulary: list[str], size: int) -> list[str]:
-    """Fill a vocabulary up to the network's size with characters that occur in no text."""
-    return vocabulary + [chr(0xE000 + index) for index in range(size - len(vocabulary))]
-
-
 def test_a_published_speech_detectors_lstm_gives_its_recorded_states():
     """Silero VAD: its 375 recorded input vectors are the embedding, so that token t is the vector of window t."""
     weights = np.load(shared("models/silero_vad/weights_torch_order.npz"))
@@ -181,7 +170,7 @@ def test_a_published_speech_detectors_lstm_gives_its_recorded_states():
     model = LanguageModel(LanguageModelSpec(vocab_size=len(vectors), embedding_size=128, hidden_size=128)).eval()
     model.embedding.weight.data = torch.from_numpy(vectors)
     model.stack.rnn.load_state_dict(import_weights("torch", "lstm", [layer]))
-    tokenizer = Tokenizer.characters(_padded([], len(vectors)))
+    tokenizer = Tokenizer.characters(padded([], len(vectors)))
     export(Checkpoint(model, tokenizer), RNN)
     graph = StepGraph.from_bundle(Bundle.read(RNN))
     state = graph.start(1)
@@ -386,6 +375,28 @@ def test_the_part_of_a_classifier_that_gives_a_texts_vector_is_exported_alone():
         export(tiny_checkpoint(), Path("other.rnn"), ExportOptions(embed=True))
 
 
+def amplifying(factor: float):
+    """Return a checkpoint whose recurrent matrices are large, so that states amplify rounding."""
+    checkpoint = tiny_checkpoint(cell="elman", hidden_size=32, num_layers=2)
+    with torch.no_grad():
+        for name, parameter in checkpoint.model.named_parameters():
+            if "weight_hh" in name:
+                parameter.mul_(factor)
+    return checkpoint
+
+
+def test_a_network_that_amplifies_rounding_may_be_as_far_from_pytorch_as_pytorch_is_from_itself():
+    parity = export(amplifying(1.6), RNN).parity
+    assert 1e-5 < parity.max_error <= parity.atol < 1e-4
+    assert "from PyTorch in float64" in parity.compared_with
+
+
+def test_a_network_of_which_nothing_can_be_told_is_refused():
+    """PyTorch in float32 gives other numbers than PyTorch in float64, so nothing shows that the graph is right."""
+    with pytest.raises(ExportError, match="disagrees with PyTorch by more than 1e-05"):
+        export(amplifying(2), RNN)
+
+
 @pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
 def test_a_graph_that_searches_is_compared_with_the_hosts_search(strategy):
     """At export and by verify; it is one more graph of the bundle, and the others stay what they are."""
@@ -452,6 +463,7 @@ def test_what_does_not_write_cannot_decode():
         ({"decode": "best"}, "decode must be greedy, sample or beam"),
         ({"num_beams": 3}, "num_beams is for decode='beam' only"),
         ({"decode": "greedy", "num_return_sequences": 2, "narrowing": True}, "narrowing is for decode='beam' only"),
+        ({"decode": "greedy", "target": "webgpu"}, "decode is for the target cpu only, not webgpu"),
         ({"decode": "beam", "num_beams": 0}, "num_beams must be a whole number from 1 to 1000, got 0"),
         ({"decode": "beam", "num_return_sequences": 6}, "num_return_sequences must be from 1 to the 5 beams, got 6"),
     ],

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runtimes.fakes import RememberingModel, Scores, about, log_prob, random_scores, scores_after
 
-from rnn_edge.runtimes.covers import TokenTable, best_covers, follow, spell
+from rnn_edge.runtimes.covers import best_covers, follow, spell
 from rnn_edge.runtimes.decoding import read
+from rnn_edge.runtimes.token_table import TokenTable
 
 seeds = st.integers(0, 2**32 - 1)
 END, UNKNOWN = 0, 1

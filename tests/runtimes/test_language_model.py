@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from codecs import utf_8_decode
@@ -10,7 +11,7 @@ from functools import cache
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from runtimes.fakes import RememberingModel, about, log_prob, random_scores, scores_after
 
@@ -78,11 +79,29 @@ one_draw = st.builds(
     stop_strings=st.sampled_from([(), ("é", "u")]),
 )
 one = st.one_of(greedy, one_draw)
+careful = st.builds(
+    GenerateOptions,
+    max_new_tokens=st.integers(1, 6),
+    repetition_penalty=st.sampled_from([1.0, 1.5]),
+    no_repeat_ngram_size=st.integers(0, 2),
+    bad_words=st.sampled_from([(), ("a", "umb"), ("é",)]),
+    forced_prefix=st.sampled_from(["", "u", "m c"]),
+)
+pruned = st.builds(
+    GenerateOptions,
+    max_new_tokens=st.just(3),
+    num_beams=st.just(4),
+    num_return_sequences=st.just(2),
+    early_stopping=st.sampled_from([True, False, "never"]),
+    beam_threshold=st.sampled_from([0.0, 0.1]),
+    bad_words=st.sampled_from([(), ("a", "umb")]),
+)
 several = st.one_of(
     st.builds(GenerateOptions, max_new_tokens=st.just(3), num_beams=st.just(3), num_return_sequences=st.just(2)),
     st.builds(GenerateOptions, max_new_tokens=st.just(3), do_sample=st.just(True), num_return_sequences=st.just(2)),
 )
 one_or_several = st.one_of(one, several)
+any_options = st.one_of(one, several, careful, pruned)
 
 
 # Completing
@@ -145,7 +164,7 @@ def test_completions_are_as_many_as_asked_and_best_first(kind, text, options):
     assert all(better.score >= worse.score for better, worse in pairwise(completions))
 
 
-@given(kinds, st.lists(typing, max_size=4), one_or_several)
+@given(kinds, st.lists(typing, max_size=4), any_options)
 def test_a_text_gives_in_any_batch_what_it_gives_alone(kind, texts, options):
     assert model_of(kind).complete(texts, options) == [model_of(kind).complete(text, options) for text in texts]
 
@@ -172,6 +191,48 @@ def test_the_length_penalty_chooses_between_short_and_long():
         for penalty in (-1.0, 0.0, 1.0)
     }
     assert texts == {-1.0: "", 0.0: "", 1.0: "b"}
+
+
+# Rules for what is said
+
+
+@given(kinds, typing, st.one_of(careful, pruned), st.integers(0, 9))
+def test_a_bad_word_is_never_said(kind, text, options, seed):
+    """Not in any tokens, nor by finishing what was typed."""
+    for completion in model_of(kind, seed).complete(text, options):
+        for word in options.bad_words:
+            assert (text + completion.text).count(word) == (text + options.forced_prefix).count(word)
+
+
+def test_a_bad_word_is_not_finished_for_the_typist():
+    model = sentence_model("bpe", "the numbers cat")
+    completed = "the nu" + model.complete("the nu", GenerateOptions(bad_words=("numbe",)))[0].text
+    assert not completed.startswith("the numbe")
+
+
+@given(kinds, typing, st.text("umbe c", max_size=4), greedy)
+def test_a_forced_prefix_is_as_if_it_had_been_typed(kind, text, prefix, options):
+    assume(not any(stop in prefix for stop in options.stop_strings))
+    forced = dataclasses.replace(options, forced_prefix=prefix)
+    (expected,) = model_of(kind).complete(text + prefix, options)
+    (found,) = model_of(kind).complete(text, forced)
+    assert found == dataclasses.replace(expected, text=prefix + expected.text)
+
+
+def test_no_run_comes_twice_not_even_one_of_the_prompt():
+    model = character_model({"a": {"b": 0.9}, "b": {"a": 0.9}})
+    assert model.complete("aba", GenerateOptions(max_new_tokens=4))[0].text == "baba"
+    said = "aba" + model.complete("aba", GenerateOptions(max_new_tokens=6, no_repeat_ngram_size=2))[0].text
+    assert len({*pairwise(said)}) == len(said) - 1
+
+
+def test_when_nothing_may_follow_a_completion_is_stuck():
+    tokenizer = Tokenizer.characters("ab")
+    model = LanguageModel(RememberingModel(random_scores(2, 0)), tokenizer)
+    for beams in (1, 2):
+        options = GenerateOptions(no_repeat_ngram_size=1, num_beams=beams)
+        (completion,) = model.complete("a", options)
+        assert (completion.text, completion.finish_reason) == ("b", "stuck")
 
 
 # The unfinished word
@@ -289,7 +350,7 @@ def test_threads_share_a_model():
 # Streaming
 
 
-@given(kinds, typing, one, st.integers(0, 9))
+@given(kinds, typing, st.one_of(one, careful), st.integers(0, 9))
 def test_a_stream_is_the_completion_in_pieces(kind, text, options, seed):
     pieces = list(model_of(kind, seed).stream(text, options))
     assert "".join(pieces) == model_of(kind, seed).complete(text, options)[0].text
@@ -382,86 +443,3 @@ def test_a_model_without_end_token_scores_from_the_second_token_on():
     assert [math.log(0.25)] == about(list(model.score("ab").token_log_probs))
     with pytest.raises(TextError, match="'a' has only one"):
         model.score("a")
-
-
-# Sessions
-
-
-@given(kinds, st.lists(st.one_of(typing, st.just("fork")), max_size=6), one_or_several)
-def test_a_session_says_what_a_fresh_one_says(kind, keys, options):
-    """After any typing and forking; and it has read each settled token once."""
-    model = model_of(kind)
-    session, text = model.session(), ""
-    for key in keys:
-        if key == "fork":
-            other, session = session, session.fork()
-            other.type("the numbers 1 ")
-            continue
-        session.type(key)
-        text += key
-    assert session.text == text
-    assert session.complete(options) == model_of(kind).complete(text, options)
-    if options.num_return_sequences == 1:
-        assert list(session.stream(options)) == list(model_of(kind).stream(text, options))
-
-
-@given(kinds, st.lists(typing, max_size=8))
-def test_a_session_reads_each_settled_token_once(kind, keys):
-    model = model_of(kind)
-    session = model.session()
-    for key in keys:
-        session.type(key)
-        session.fork()
-    tokens, _ = tokenizer_of(kind).encode_typing("".join(keys))
-    assert model._model.tokens_read == 1 + len(tokens)
-
-
-def test_white_space_that_is_divided_later_is_read_as_it_was_trained():
-    """Two line ends are one piece until a letter follows, then two; the pieces have different tokens."""
-    tokenizer = tokenizer_of("bpe")
-    assert tokenizer.encode("a\n\n") != tokenizer.encode("a\n\nb")[:-1]
-    session = model_of("bpe").session("a\n\n")
-    session.type("b ")
-    assert session.complete() == model_of("bpe").complete("a\n\nb ")
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_accepting_a_completion_types_it(kind):
-    model = model_of(kind)
-    session = model.session("the nu")
-    (completion,) = session.complete(GenerateOptions(max_new_tokens=3))
-    session.accept(completion)
-    assert "the nu" + completion.text == session.text
-    assert session.complete() == model.complete(session.text)
-
-
-@pytest.mark.parametrize("wrong", ["\ud800", b"bytes", None, 5])
-def test_a_wrong_text_leaves_a_session_as_it_was(wrong):
-    session = model_of("bpe").session("the nu")
-    before = session.complete()
-    with pytest.raises(TextError):
-        session.type(wrong)
-    assert ("the nu", before) == (session.text, session.complete())
-
-
-def test_a_stream_goes_on_from_where_its_session_was():
-    """A keystroke in between changes the session, not the stream."""
-    session = model_of("bpe").session("the nu")
-    stream = session.stream()
-    first = next(stream)
-    session.type("xyz ")
-    assert model_of("bpe").complete("the nu")[0].text == first + "".join(stream)
-
-
-@given(st.lists(st.text("abc", max_size=4), max_size=4))
-def test_a_session_without_end_token_starts_with_its_first_word(keys):
-    tokenizer = without_end(tokenizer_of("bpe"))
-    model = LanguageModel(RememberingModel(random_scores(tokenizer.vocab_size, 0)), tokenizer)
-    session = model.session()
-    for key in keys:
-        session.type(key)
-    if session.text:
-        assert session.complete() == model.complete(session.text)
-    else:
-        with pytest.raises(TextError, match="no end token"):
-            session.complete()

@@ -121,7 +121,7 @@ def test_a_tagger_says_what_pytorch_says(decoder, letters):
 def test_every_graph_is_opened_once_where_it_is_asked_to(monkeypatch):
     export_network(PATH, "translate")
     asked = []
-    opened = rnn_edge.runtimes.providers.open_session
+    opened = rnn_edge.runtimes.sessions.open_session
 
     def open_session(content, **choices):
         asked.append(choices)
@@ -129,8 +129,9 @@ def test_every_graph_is_opened_once_where_it_is_asked_to(monkeypatch):
 
     for module in ("step_graph", "whole_graph"):
         monkeypatch.setattr(f"rnn_edge.runtimes.{module}.open_session", open_session)
-    rnn_edge.load(PATH, threads=2, self_test=True)
-    assert asked == [{"provider": "cpu", "threads": 2}] * 2
+    place = {"provider": "cpu", "threads": 2, "provider_options": {}, "allow_fallback": True}
+    rnn_edge.load(PATH, self_test=True, **place)
+    assert asked == [place] * 2
 
 
 def test_the_self_test_reaches_every_task():

@@ -36,13 +36,23 @@ def test_they_are_a_value():
         *(("temperature", value) for value in (0, 0.0, -1, math.nan, math.inf, 1e-9, "warm", True)),
         *(("top_p", value) for value in (0, -0.1, 1.1, math.nan, None)),
         *(("length_penalty", value) for value in (math.nan, math.inf, -math.inf, 11, False)),
+        *(("min_p", value) for value in (-0.1, 1.1, math.nan, "0")),
+        *(("repetition_penalty", value) for value in (0, -1.0, 101, math.nan, None)),
+        *(("no_repeat_ngram_size", value) for value in (-1, 1001, 2.0)),
+        *(("early_stopping", value) for value in ("always", 1, None)),
+        *(("beam_threshold", value) for value in (-0.1, 1.1, math.nan, True)),
+        *(("num_beam_groups", value) for value in (0, 1001, 2.0)),
+        *(("diversity_penalty", value) for value in (-0.1, math.inf, "0")),
+        *(("forced_prefix", value) for value in (None, b"x", "x" * 1001, "\ud800")),
+        ("narrowing", 1),
         ("do_sample", 1),
         *(("stop_strings", value) for value in ("stop", ["stop"], ("",), (b"x",), ("\ud800",))),
         *(("stop_strings", value) for value in (("x" * 1001,), ("x",) * 101)),
+        *(("bad_words", value) for value in ("bad", ["bad"], ("",), (b"x",), ("\ud800",), ("x",) * 101)),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(name, value):
-    with pytest.raises(OptionsError, match=name.replace("stop_strings", "stop.string")):
+    with pytest.raises(OptionsError, match=name.replace("_", ".").removesuffix("s")):
         GenerateOptions(**{name: value})
 
 
@@ -58,7 +68,7 @@ def test_beams_and_samples_exclude_each_other():
         GenerateOptions(num_beams=4, do_sample=True)
 
 
-@pytest.mark.parametrize("option", [{"temperature": 0.5}, {"top_k": 5}, {"top_p": 0.9}])
+@pytest.mark.parametrize("option", [{"temperature": 0.5}, {"top_k": 5}, {"top_p": 0.9}, {"min_p": 0.1}])
 def test_sampling_options_without_sampling_are_refused(option):
     with pytest.raises(OptionsError, match="only matters with do_sample=True"):
         GenerateOptions(**option)
@@ -70,6 +80,38 @@ def test_more_results_than_beams_are_refused_with_a_way_out():
         GenerateOptions(num_return_sequences=3)
     assert GenerateOptions(num_return_sequences=3, num_beams=3)
     assert GenerateOptions(num_return_sequences=3, do_sample=True)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"early_stopping": True},
+        {"early_stopping": False},
+        {"narrowing": True},
+        {"beam_threshold": 0.1},
+        {"num_beam_groups": 2, "diversity_penalty": 1.0},
+    ],
+)
+def test_options_of_beams_without_beams_are_refused(option):
+    with pytest.raises(OptionsError, match="only matters with several beams"):
+        GenerateOptions(**option)
+    assert GenerateOptions(**option, num_beams=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"num_beams": 4, "narrowing": True, "early_stopping": True}, "leave out early_stopping"),
+        ({"num_beams": 4, "num_beam_groups": 3, "diversity_penalty": 1.0}, "make it a multiple"),
+        ({"num_beams": 4, "num_beam_groups": 2}, "set both num_beam_groups above 1 and diversity_penalty above 0"),
+        ({"num_beams": 4, "diversity_penalty": 1.0}, "set both num_beam_groups above 1 and diversity_penalty above 0"),
+        ({"forced_prefix": "a bad word", "bad_words": ("bad",)}, "'bad', which is among bad_words"),
+        ({"forced_prefix": "a\n", "stop_strings": ("\n",)}, "which is among stop_strings"),
+    ],
+)
+def test_contradictions_are_refused_with_a_sentence(options, sentence):
+    with pytest.raises(OptionsError, match=sentence):
+        GenerateOptions(**options)
 
 
 anything = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.lists(st.text()))

@@ -1,75 +1,70 @@
-"""A provider that cannot be used is refused with the reason; nothing falls back silently."""
+"""The table of providers tells what is so here."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+import re
+from types import SimpleNamespace
 
 import onnxruntime
 import pytest
-from helpers import tiny_bundle
 
-from rnn_edge.errors import BundleError, ProviderError
-from rnn_edge.runtimes import StepGraph
-from rnn_edge.runtimes.providers import open_session
+from rnn_edge.runtimes import providers
+from rnn_edge.runtimes.providers import PROVIDERS, find, usable, why_not
 
 
-def test_the_cpu_is_known_by_both_names():
-    bundle = tiny_bundle(Path("model.rnn"))
-    for name in ("cpu", "CPUExecutionProvider"):
-        StepGraph.from_bundle(bundle, provider=name)
+def test_onnxruntime_knows_every_full_name():
+    assert {provider.full_name for provider in PROVIDERS.values()} <= set(onnxruntime.get_all_providers())
 
 
-def test_an_unknown_provider_is_refused():
-    with pytest.raises(ProviderError, match="unknown provider 'abacus'; rnn-edge knows cpu, cuda"):
-        open_session(b"", provider="abacus")
+@pytest.mark.parametrize("provider", PROVIDERS.values(), ids=list(PROVIDERS))
+def test_every_provider_is_found_by_both_names_and_says_what_it_needs(provider):
+    assert find(provider.name) is find(provider.full_name) is provider
+    assert set(provider.defaults) <= provider.options
+    reason = why_not(provider)
+    assert (not reason) == (provider in usable())
+    assert "\n" not in reason
 
 
-def test_cuda_without_its_package_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(ProviderError, match=r"'cuda' is not in this build.*pip install 'rnn-edge\[gpu\]'"):
-        open_session(b"", provider="cuda")
+def test_the_cpu_is_always_there():
+    assert "cpu" in [provider.name for provider in usable()]
 
 
-def test_a_provider_that_onnxruntime_drops_silently_is_noticed(monkeypatch):
-    """What onnxruntime-gpu does without a driver: the session opens, on the CPU."""
-    graph = tiny_bundle(Path("model.rnn")).files["model.onnx"]
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    real = onnxruntime.InferenceSession
+def test_a_plugin_without_a_device_is_told_apart_from_one_that_is_not_installed(monkeypatch):
+    webgpu = PROVIDERS["webgpu"]
+    monkeypatch.setattr(providers, "find_spec", lambda name: None)
+    assert why_not(webgpu) == "is not in this build of onnxruntime; pip install onnxruntime-ep-webgpu"
+    monkeypatch.setattr(providers, "find_spec", lambda name: SimpleNamespace())
+    monkeypatch.setattr(providers, "_problem_of_registering", lambda *_: "")
+    monkeypatch.setattr(onnxruntime, "get_ep_devices", list)
+    assert why_not(webgpu).startswith("is installed but found no device on this machine; for a software driver")
+    monkeypatch.setattr(onnxruntime, "get_ep_devices", lambda: [SimpleNamespace(ep_name=webgpu.full_name)])
+    assert why_not(webgpu) == ""
+
+
+@pytest.fixture
+def _unregistered(monkeypatch):
+    """Pretend that a plugin's wheel is there, and forget afterwards what became of it."""
+    monkeypatch.setattr(providers, "find_spec", lambda name: SimpleNamespace())
+    providers._problem_of_registering.cache_clear()
+    yield
+    providers._problem_of_registering.cache_clear()
+
+
+@pytest.mark.usefixtures("_unregistered")
+def test_an_onnxruntime_that_takes_no_plugins_is_told(monkeypatch):
+    monkeypatch.delattr(onnxruntime, "register_execution_provider_library")
+    assert re.fullmatch("is a plugin, and onnxruntime .* takes none: upgrade it", why_not(PROVIDERS["webgpu"]))
+
+
+@pytest.mark.usefixtures("_unregistered")
+def test_a_plugin_that_cannot_be_loaded_is_a_reason_and_no_crash(monkeypatch):
+    """Of a table that is to tell of all the others too."""
     monkeypatch.setattr(
-        onnxruntime, "InferenceSession", lambda content, options, **_: real(content, options, providers=None)
+        providers, "import_module", lambda name: onnxruntime if name == "onnxruntime" else _broken_wheel()
     )
-    with pytest.raises(ProviderError, match="dropped provider 'cuda' without an error"):
-        open_session(graph, provider="cuda")
+    assert why_not(PROVIDERS["webgpu"]).startswith("is a plugin that cannot be loaded: ")
+    assert PROVIDERS["webgpu"] not in usable()
 
 
-def test_a_missing_onnxruntime_says_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ProviderError, match=r"pip install 'rnn-edge\[cpu\]'"):
-        open_session(b"")
-
-
-@pytest.mark.parametrize("threads", [0, -1, 1.5, True, 10**9])
-def test_absurd_threads_are_refused(threads):
-    with pytest.raises(ProviderError, match="threads must be a whole number"):
-        open_session(b"", threads=threads)
-
-
-def test_what_is_no_graph_is_refused():
-    with pytest.raises(BundleError, match="cannot open this graph on 'cpu'"):
-        open_session(b"no graph")
-
-
-@pytest.mark.parametrize("place", ["../secret", "/etc/hostname"])
-def test_a_graph_reads_no_file_outside(tmp_path, place):
-    """A hostile graph may keep its weights "externally", in a file of yours."""
-    onnx = pytest.importorskip("onnx")
-    (tmp_path.parent / "secret").write_bytes(bytes(16))
-    weight = onnx.TensorProto(name="w", data_type=1, dims=[4], data_location=onnx.TensorProto.EXTERNAL)
-    weight.external_data.add(key="location", value=place)
-    ports = [onnx.helper.make_tensor_value_info(name, 1, [4]) for name in "xy"]
-    nodes = [onnx.helper.make_node("Add", ["x", "w"], ["y"])]
-    graph = onnx.helper.make_graph(nodes, "hostile", ports[:1], ports[1:], [weight])
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
-    with pytest.raises(BundleError, match="cannot open this graph"):
-        open_session(model.SerializeToString())
+def _broken_wheel():
+    return SimpleNamespace(get_library_path=lambda: "/nowhere/plugin.so")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from functools import cache
 
@@ -101,6 +102,58 @@ def test_it_ends_by_itself_and_at_200_tokens_otherwise():
     assert talker.translate("a", GenerateOptions(num_beams=2))[0].text.split() == ["L"] * 200
 
 
+def test_a_forced_prefix_is_what_the_network_reads_as_written():
+    model = speller({"hello": [HH, AH0, L, OW1], "lo": [L, OW1]}, has_attention=True)
+    (found,), (other,) = model.translate(["hello", "lo"], GenerateOptions(forced_prefix=" HH  AH0"), attention=True)
+    assert (found.text, found.tokens, found.finish_reason) == ("HH AH0 L OW1", (L, OW1, END), "end")
+    assert found.log_prob == about(3 * math.log(0.9))
+    assert found.token_log_probs == about((math.log(0.9),) * 3)
+    assert found.attention.weights.argmax(axis=1).tolist() == [2, 3, 4], "where it looked from the third token on"
+    assert found.attention.written == ("L", "OW1", "</s>")
+    assert other.text.startswith("HH AH0")
+    beams = GenerateOptions(forced_prefix="HH AH0", num_beams=3, num_return_sequences=2)
+    assert model.translate("hello", beams)[0].text == "HH AH0 L OW1"
+
+
+def test_a_forced_prefix_may_end_within_a_word_of_several_tokens():
+    target = Tokenizer.train("bpe", ["the cat sat on the mat\n" * 9], vocab_size=280)
+    (cat,) = target.encode(" cat")
+    following = {(*source_of("a"), target.end_id, *target.encode("the")): {cat: 0.9}}
+    pair = RememberingPair(scores_after(target.vocab_size, following))
+    (found,) = Translator(pair, pair, SOURCE, target).translate(
+        "a", GenerateOptions(forced_prefix="the c", max_new_tokens=1)
+    )
+    assert (found.text, found.tokens) == ("the cat", (cat,))
+
+
+def test_rules_that_look_back_see_what_is_written_and_not_what_is_read():
+    """The source is "lo", of which L and OW1 are no tokens: none of them is a repetition until it is written."""
+    model = speller({"lo": [L, OW1, L, OW1]})
+    assert model.translate("lo")[0].text == "L OW1 L OW1"
+    once = GenerateOptions(no_repeat_ngram_size=1, max_new_tokens=3)
+    assert model.translate("lo", once)[0].tokens[:2] == (L, OW1)
+    assert L not in model.translate("lo", once)[0].tokens[2:]
+    assert L not in model.translate("lo", dataclasses.replace(once, forced_prefix="L"))[0].tokens
+    penalty = GenerateOptions(repetition_penalty=50.0, max_new_tokens=3)
+    assert model.translate("lo", penalty)[0].tokens[:2] == (L, OW1)
+    assert model.translate("lo", penalty)[0].tokens[2] != L
+    assert "L OW1" not in model.translate("lo", GenerateOptions(bad_words=("L OW1",), max_new_tokens=4))[0].text
+    begun = GenerateOptions(bad_words=("L OW1",), forced_prefix="L", max_new_tokens=1)
+    assert OW1 not in model.translate("lo", begun)[0].tokens
+
+
+@settings(max_examples=25)
+@given(texts, st.sampled_from(["", "HH", "L OW1", "ZZ L"]), st.integers(1, 3), st.sampled_from([1.0, 2.0]))
+def test_whatever_is_forced_each_text_is_as_it_would_be_alone(several, prefix, num_beams, penalty):
+    model = random_translator()
+    chosen = GenerateOptions(
+        forced_prefix=prefix, num_beams=num_beams, repetition_penalty=penalty, bad_words=("OW1 L",), max_new_tokens=3
+    )
+    found = model.translate(several, chosen)
+    assert found == [model.translate(text, chosen) for text in several]
+    assert all(each.text.startswith(prefix) and "OW1 L" not in each.text for many in found for each in many)
+
+
 def test_an_empty_text_is_read_as_the_end_token():
     assert speller({"": [AH0]}).translate("")[0].text == "AH0"
     assert speller({}).translate([]) == []
@@ -174,6 +227,8 @@ def test_a_vector_is_described():
     pair = RememberingPair(scores_after(TARGET.vocab_size, following))
     model = Describer(pair, pair, TARGET, 2)
     vectors = np.array([[5, 2], [1, 1]], np.float32)
+    ((forced,),) = model.describe(vectors[:1], GenerateOptions(forced_prefix="HH"))
+    assert (forced.text, forced.tokens, forced.log_prob) == ("HH", (END,), about(math.log(0.8)))
     (first,), (second,) = model.describe(vectors)
     assert (first.text, second.text) == ("HH", "")
     assert first.log_prob == about(math.log(0.9 * 0.8))

@@ -90,3 +90,16 @@ def test_a_network_too_large_to_train_is_refused_before_it_is_made():
     spec = LanguageModelSpec(vocab_size=2**24, embedding_size=2**20, hidden_size=2**20)
     with pytest.raises(TrainingError, match="parameters and training takes up to 268,435,456: choose smaller"):
         start_run(spec, TrainOptions())
+
+
+def test_a_run_that_began_before_there_was_a_choice_goes_on_with_the_usual_one():
+    """An older resume file knows nothing of objectives, workers, or what learns beside the network."""
+    run = start_run(SPEC, TrainOptions())
+    save_run(run, OUTPUT, fingerprint={"hidden_size": 4, "epochs": 10})
+    content = torch.load(resume_path(OUTPUT), weights_only=True)
+    older = {name: value for name, value in content.items() if name not in ("companion", "recent", "curve")}
+    write_tensors(resume_path(OUTPUT), {**older, "random": content["random"][0]})
+    wanted = {"hidden_size": 4, **TrainOptions().to_dict(), "workers": 1}
+    restore_run(run, OUTPUT, fingerprint=wanted)
+    with pytest.raises(TrainingError, match="objective was 'maximum-likelihood' and is now 'mixer'"):
+        restore_run(run, OUTPUT, fingerprint={**wanted, "objective": "mixer"})

@@ -1,0 +1,41 @@
+"""rnn-edge itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.alternatives.base import Alternative, Parts, Runner, Source
+from rnn_edge.bundle import Bundle
+from rnn_edge.runtimes import StepGraph
+from rnn_edge.runtimes.arrays import Floats, Ids
+
+
+class _Ours(Runner):
+    batch_axis = 1
+
+    def __init__(self, path: Path) -> None:
+        self.graph = StepGraph.from_bundle(Bundle.read(path))
+
+    def start(self, batch: int) -> Parts:
+        return self.graph.start(batch)
+
+    def step(self, tokens: Ids, state: Parts) -> tuple[Floats, Parts]:
+        return self.graph.step(tokens[:, None], state)
+
+    def read(self, tokens: Ids, state: Parts) -> tuple[Floats, Parts]:
+        return self.graph.step(tokens, state)
+
+
+def _convert_ours(source: Source) -> Path:
+    from rnn_edge.exporters import ExportOptions, export
+    from rnn_edge.modules import Checkpoint
+    from rnn_edge.text import Tokenizer
+
+    letters = [chr(0x4E00 + number) for number in range(source.workload.spec.vocab_size - 1)]
+    checkpoint = Checkpoint(source.workload.model(), Tokenizer.characters(["</s>", *letters]))
+    # Random weights predict nothing, so that there is nothing to lose; the gate wants to be asked all the same.
+    options = ExportOptions(precision=source.precision, eval_text="".join(letters[:99]), max_loss=10)
+    return export(checkpoint, source.directory / "model.rnn", options).path
+
+
+OURS = Alternative("rnn-edge", ("onnxruntime",), ("onnxruntime",), ("fp32", "int8", "int4"), _convert_ours, _Ours)

@@ -1,0 +1,78 @@
+"""What each runner is asked to do: a step, the 20 best of a step, a prompt, a beam; and how far it is from PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from benchmarks.alternatives import Runner
+from rnn_edge.runtimes.arrays import Doubles, Floats, Ids
+from rnn_edge.runtimes.bench import chained
+
+__all__ = ["BEAMS", "PROMPT", "beam_of", "best", "error_of", "logits_of", "prompt_of", "stepping", "suggesting"]
+
+BEST, PROMPT, BEAMS, BEAM_TOKENS = 20, 64, 5, 20
+_COMPARED = 16  # steps, one on the other
+
+
+def stepping(runner: Runner, tokens: Ids) -> Callable[[], Floats]:
+    """Return a task that reads the next column of tokens, int64 (batch, time)."""
+    return chained(runner.step, runner.start(len(tokens)), [np.ascontiguousarray(column) for column in tokens.T])
+
+
+def suggesting(runner: Runner, tokens: Ids) -> Callable[[], object]:
+    """Return a task that reads the next column, and finds the most probable tokens after it."""
+    step = stepping(runner, tokens)
+    return lambda: best(step())
+
+
+def best(logits: Floats) -> tuple[Ids, Floats]:
+    """Return the ids of each row's most probable tokens, best first, and their log-probs, as one writes it in numpy."""
+    chosen = np.argpartition(logits, -BEST, axis=-1)[:, -BEST:]
+    scores = np.take_along_axis(logits, chosen, axis=-1)
+    order = np.argsort(-scores, axis=-1)
+    totals = _log_totals(logits)
+    return np.take_along_axis(chosen, order, axis=-1), np.take_along_axis(scores, order, axis=-1) - totals
+
+
+def prompt_of(runner: Runner, tokens: Ids) -> Callable[[], object]:
+    """Return a task that reads all tokens from the start."""
+    return lambda: runner.read(tokens, runner.start(len(tokens)))
+
+
+def beam_of(runner: Runner, first: int) -> Callable[[], object]:
+    """Return a task that searches with five beams, each step in numpy on all scores, as one writes it in an app."""
+
+    def search() -> Doubles:
+        state, tokens = runner.start(BEAMS), np.full(BEAMS, first)
+        scores = np.array([0.0] + [-np.inf] * (BEAMS - 1))
+        for _ in range(BEAM_TOKENS):
+            logits, state = runner.step(tokens, state)
+            totals = (scores[:, None] + (logits - _log_totals(logits))).ravel()
+            chosen = np.argpartition(totals, -BEAMS)[-BEAMS:]
+            rows, tokens = np.divmod(chosen, logits.shape[-1])
+            scores, state = totals[chosen], runner.reorder(state, rows.tolist())
+        return scores
+
+    return search
+
+
+def logits_of(runner: Runner, tokens: Ids) -> Floats:
+    """Return the logits after each of some columns of tokens, one read after the other, (time, batch, vocab)."""
+    state, found = runner.start(len(tokens)), []
+    for column in tokens.T[:_COMPARED]:
+        logits, state = runner.step(np.ascontiguousarray(column), state)
+        found.append(np.array(logits))
+    return np.stack(found)
+
+
+def error_of(logits: Floats, reference: Floats) -> float:
+    """Return how far logits are from PyTorch's: root mean square, as a share of their own spread."""
+    return float(np.sqrt(np.mean((logits - reference) ** 2)) / reference.std())
+
+
+def _log_totals(logits: Floats) -> Floats:
+    highest = logits.max(axis=-1, keepdims=True)
+    totals: Floats = np.log(np.exp(logits - highest).sum(axis=-1, keepdims=True)) + highest
+    return totals

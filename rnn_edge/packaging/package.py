@@ -1,0 +1,178 @@
+"""Fill a platform's templates with a bundle.
+
+The runners live in `templates/`, as the files they are, in the platform's own language. Beside the bundle's golden
+vectors, which prove the network, a package carries checks made here: what the tokenizer and the search give, for
+runners that have their own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from html import escape
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from rnn_edge.bundle import MANIFEST, Bundle
+from rnn_edge.errors import PackageError, TextError
+from rnn_edge.files import replace_directory
+from rnn_edge.runtimes import BUILT_IN, GenerateOptions, LanguageModel, StepGraph
+from rnn_edge.spec import LanguageModelSpec
+from rnn_edge.text import Tokenizer
+
+__all__ = ["ONNXRUNTIME_WEB", "Platform", "package"]
+
+Platform = Literal["web", "python", "android"]
+
+ONNXRUNTIME_WEB = "1.30.0"
+"""The version the web runner is tested with."""
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_WEB_RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
+_MODEL = {"web": "model", "python": "model", "android": "src/main/assets/model"}  # where the bundle goes
+_OPTIONS = GenerateOptions(
+    num_beams=8, num_return_sequences=3, max_new_tokens=4, length_penalty=0.0, stop_strings=("\n",)
+)
+_BUILT_IN_TEXTS = ["import nu", "for i in ra", "def __in", "    return self.", "if __name__ == "]
+_NEED_QUOTING = set("\"'\\\n\r$`")  # in JavaScript, Python and shells
+_ALL_SORTS = "Grüße, 你好 🙂\t12.5 naïve  x\r\n\u00a0</s> <unk> don't_stop"
+
+
+def package(
+    bundle: str | Path | None,
+    output: str | Path,
+    platform: Platform,
+    *,
+    title: str | None = None,
+    onnxruntime_web: str | Path | None = None,
+) -> Path:
+    """Write a package of a bundle, whole or not at all, and return its folder; only a package may be overwritten.
+
+    bundle           none means the built-in one
+    title            of the page; none means the bundle's name
+    onnxruntime_web  an installed npm package, whose files go into a web package; none leaves that to `npm install`
+    """
+    if platform not in get_args(Platform):
+        raise PackageError(f"platform must be one of {', '.join(get_args(Platform))}, got {platform!r}")
+    output, found = Path(output), Bundle.read(BUILT_IN if bundle is None else Path(bundle))
+    _check(output, found, platform)
+    model = LanguageModel(StepGraph.from_bundle(found), found.tokenizer)
+    name = found.path.resolve().stem if bundle else "python-autocomplete"
+    texts = [*([] if bundle else _BUILT_IN_TEXTS), *_beginnings(model, found.tokenizer)]
+    words = {**_words(found, texts), "name": name.lower(), "title": title or name.replace("-", " ").capitalize()}
+    try:
+        with replace_directory(output) as part:
+            _write_templates(_TEMPLATES / platform, part, words)
+            _write_bundle(found, part / _MODEL[platform])
+            if platform != "python":  # which has no tokenizer and no search of its own
+                _write_json(part / "checks.json", _checks(model, found.tokenizer, texts))
+            if platform == "web" and onnxruntime_web is not None:
+                _copy_runtime(Path(onnxruntime_web), part / "onnxruntime")
+    except OSError as error:
+        raise PackageError(f"cannot write {output}: {error.strerror or error}; nothing there was changed") from error
+    return output
+
+
+def _check(output: Path, bundle: Bundle, platform: Platform) -> None:
+    if not isinstance(bundle.manifest.spec, LanguageModelSpec):
+        raise PackageError(
+            f"packages are made of language models only, and {bundle.path} is to {bundle.manifest.spec.task}: "
+            "open it with rnn_edge.load instead"
+        )
+    form = bundle.manifest.graphs["step"].form
+    if form != "scan":
+        raise PackageError(f"packages run graphs in scan form, and {bundle.path} is in {form} form: export it for cpu")
+    if platform == "web" and bundle.manifest.precision == "int4":
+        raise PackageError(f"{bundle.path} is int4, which browsers compute slowly and differently: export it in int8")
+    if not output.parent.is_dir():
+        raise PackageError(f"cannot write {output}: there is no directory {output.parent}; create it first")
+    is_package = any((output / place / MANIFEST).is_file() for place in _MODEL.values())
+    if output.exists() and not is_package and (not output.is_dir() or any(output.iterdir())):
+        raise PackageError(f"cannot write {output}: something else is there; name another directory with -o")
+
+
+def _words(bundle: Bundle, texts: list[str]) -> dict[str, str]:
+    """Return what stands for each placeholder of the templates."""
+    spec, precision = bundle.manifest.spec, bundle.manifest.precision
+    cell = "Elman" if spec.cell == "elman" else spec.cell.upper()
+    plain = (text.strip() for text in texts if text.strip() and not set(text) & _NEED_QUOTING)
+    return {
+        "network": f"{cell}, {spec.num_layers} × {spec.hidden_size} units, {precision}",
+        "megabytes": f"{sum(map(len, bundle.files.values())) / 1e6:.2f}",
+        "example": next(plain, "the"),
+        "version": version("rnn-edge"),
+        "onnxruntime_web": ONNXRUNTIME_WEB,
+    }
+
+
+def _write_templates(source: Path, part: Path, words: dict[str, str]) -> None:
+    templates = (path for path in source.rglob("*") if path.is_file() and path.suffix != ".pyc")  # pip leaves those
+    for template in sorted(templates):
+        text = template.read_text(encoding="utf-8")
+        for name, word in words.items():
+            text = text.replace(f"{{{{{name}}}}}", escape(word) if template.suffix == ".html" else word)
+        target = part / template.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _write_bundle(bundle: Bundle, path: Path) -> None:
+    path.mkdir(parents=True)
+    for name, content in {**bundle.files, MANIFEST: (bundle.path / MANIFEST).read_bytes()}.items():
+        (path / name).write_bytes(content)
+
+
+def _copy_runtime(installed: Path, path: Path) -> None:
+    """Copy the two files of onnxruntime-web that run on the processor."""
+    path.mkdir()
+    for name in _WEB_RUNTIME:
+        source = installed / "dist" / name
+        if not source.is_file():
+            raise PackageError(
+                f"{installed} is not an installed onnxruntime-web: {source} is missing; npm install "
+                f"onnxruntime-web@{ONNXRUNTIME_WEB}, and name node_modules/onnxruntime-web"
+            )
+        (path / name).write_bytes(source.read_bytes())
+
+
+def _beginnings(model: LanguageModel, tokenizer: Tokenizer) -> list[str]:
+    """Return beginnings of texts as the model itself writes them, some cut within a word."""
+    start = "" if tokenizer.end_id is not None else tokenizer.decode([0, 1])
+    longest = GenerateOptions(max_new_tokens=24)
+    text = start + model.complete(start, longest)[0].text
+    return [text[:length] for length in (2, 3, 5, 8, 13, 21, 34) if text[:length].strip()]
+
+
+def _checks(model: LanguageModel, tokenizer: Tokenizer, texts: list[str]) -> dict[str, Any]:
+    suggestions = [
+        {
+            "text": text,
+            "completions": [
+                {"text": completion.text, "tokens": completion.tokens, "log_prob": completion.log_prob}
+                for completion in model.complete(text, _OPTIONS)
+            ],
+        }
+        for text in texts
+    ]
+    return {"texts": list(_encoded(tokenizer, [*texts, _ALL_SORTS])), "suggestions": suggestions}
+
+
+def _encoded(tokenizer: Tokenizer, texts: list[str]) -> Iterator[dict[str, Any]]:
+    for text in texts:
+        try:
+            settled, pending = tokenizer.encode_typing(text)
+            tokens = tokenizer.encode(text)
+        except TextError:  # some models do not know all characters
+            continue
+        yield {
+            "text": text,
+            "tokens": tokens,
+            "settled": settled,
+            "pending": pending,
+            "decoded": tokenizer.decode(tokens),
+        }
+
+
+def _write_json(path: Path, values: object) -> None:
+    path.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")

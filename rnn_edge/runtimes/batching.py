@@ -1,0 +1,125 @@
+"""Many prompts through one batch: whoever has finished makes room at once for the next.
+
+Every prompt is a search with paths that are rows of the batch. What is decided for a row depends on that row alone, so
+it does not matter who else is in the batch, or when a prompt joined it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeAlias, TypeVar
+
+import numpy as np
+
+from rnn_edge.runtimes.arrays import Floats, reorder
+from rnn_edge.runtimes.decoding import Position, StepModel, greedily, join, randomly, step
+from rnn_edge.runtimes.options import GenerateOptions
+from rnn_edge.runtimes.paths import Path, Rules, extend
+from rnn_edge.runtimes.scores import log_probs_of
+
+__all__ = ["Search", "Walks", "advance_walks", "in_turn"]
+
+_MOST_WAITING = 8  # batches of prompts that may have finished before one that was given earlier
+
+
+class Search(Protocol):
+    """One prompt's paths."""
+
+    @property
+    def live(self) -> list[Path]:
+        """Return the paths that go on."""
+
+    @property
+    def best(self) -> list[Path]:
+        """Return what was found."""
+
+
+_Search = TypeVar("_Search", bound=Search)
+Admit: TypeAlias = Callable[[int], tuple[list[_Search], Position | None]]
+"""From the most that there is room for, to so many searches and a row for each live path; fewer where no more come."""
+Advance: TypeAlias = Callable[[Sequence[_Search], Floats], list[int]]
+"""Make the paths of searches one token longer; from their scores to the rows that those which go on grew from."""
+
+
+class Walks:
+    """Paths of one prompt that go on each by itself, along the most probable tokens or by chance.
+
+    best        all of them
+    live        those that go on
+    generators  of those that go on, where they go by chance
+    """
+
+    def __init__(self, starts: Sequence[Path], generators: Sequence[np.random.Generator] = ()) -> None:
+        self._generators = generators
+        self._put(list(starts))
+
+    def replace_live(self, longer: Iterator[Path]) -> None:
+        """Put what the paths that go on have become in their places."""
+        self._put([path if path.finish else next(longer) for path in self.best])
+
+    def _put(self, paths: list[Path]) -> None:
+        self.best = paths
+        self.live = [path for path in paths if path.finish is None]
+        pairs = zip(paths, self._generators, strict=False)  # of no generators, none
+        self.generators = [generator for path, generator in pairs if path.finish is None]
+
+
+def advance_walks(walks: Sequence[Walks], logits: Floats, rules: Rules, options: GenerateOptions) -> list[int]:
+    """Make every path one token longer; return the rows of those that go on.
+
+    logits  float32 (live paths, vocab)
+    """
+    paths = [path for each in walks for path in each.live]
+    rows = range(len(paths))
+    if options.do_sample:
+        choose = randomly(rules, options, [generator for each in walks for generator in each.generators])
+    else:
+        choose = greedily(rules)
+    tokens = choose(logits, paths, rows)
+    log_probs = log_probs_of(logits, np.arange(len(paths)), tokens)
+    longer = [
+        extend(path, token, log_prob, rules)
+        for path, token, log_prob in zip(paths, tokens.tolist(), log_probs.tolist(), strict=True)
+    ]
+    one_by_one = iter(longer)
+    for each in walks:
+        each.replace_live(one_by_one)
+    return [row for row in rows if longer[row].finish is None]
+
+
+def in_turn(
+    model: StepModel, admit: Admit[_Search], advance: Advance[_Search], *, batch_size: int
+) -> Iterator[_Search]:
+    """Yield searches that are done, in the order in which they were admitted.
+
+    batch_size  most searches that go on together
+    """
+    crew: list[_Search] = []  # those that go on
+    order: deque[_Search] = deque()  # those that were not yielded yet
+    position: Position | None = None  # a row for each path of the crew
+    more_come = True
+    while True:
+        while order and not order[0].live:
+            yield order.popleft()
+        room = min(batch_size - len(crew), _MOST_WAITING * batch_size - len(order))
+        if more_come and room > 0:
+            newcomers, fresh = admit(room)
+            more_come = len(newcomers) == room
+            order += newcomers
+            crew += [search for search in newcomers if search.live]
+            both = [each for each in (position, fresh) if each is not None]
+            position = join(both) if len(both) == 2 else position or fresh
+        elif crew and position is not None:
+            rows = advance(crew, position.logits)
+            crew = [search for search in crew if search.live]
+            position = _step(model, crew, position, rows) if rows else None
+        else:
+            return
+
+
+def _step(model: StepModel, crew: Sequence[Search], position: Position, rows: list[int]) -> Position:
+    """Read the newest token of every path, which grew from one of the rows."""
+    newest = [path.tokens[-1] for search in crew for path in search.live]
+    unchanged = rows == list(range(len(position.logits)))
+    return step(model, newest, position.state if unchanged else reorder(position.state, rows))

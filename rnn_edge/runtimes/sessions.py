@@ -1,0 +1,163 @@
+"""Open a graph on an execution provider, or say why that cannot be; nothing ever falls back silently.
+
+onnxruntime falls back to the CPU in five ways that raise nothing: a built-in provider whose library does not load; an
+error when a session is made; a plugin that takes no node; a plugin that is named as if it were built in; an error at a
+run. Here each of them is an error, or, where falling back was allowed, a warning.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnn_edge.errors import BundleError, ProviderError, ProviderWarning, RnnEdgeError, TextError
+from rnn_edge.runtimes.providers import CPU, Provider, devices, find, import_onnxruntime, is_plugin, why_not
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+__all__ = ["Place", "open_session", "why_it_failed"]
+
+_MOST_THREADS = 1024
+
+
+class Place(TypedDict, total=False):
+    """Where and how a graph runs: the keywords of `open_session`."""
+
+    provider: str
+    threads: int
+    provider_options: Mapping[str, str]
+    allow_fallback: bool
+    profile: str
+
+
+def open_session(
+    graph: bytes,
+    *,
+    provider: str = "cpu",
+    threads: int = 1,
+    provider_options: Mapping[str, str] | None = None,
+    allow_fallback: bool = False,
+    profile: str = "",
+) -> onnxruntime.InferenceSession:
+    """Return a session all of whose nodes run on `provider`.
+
+    graph             an ONNX file's content, without external data
+    threads           of one operator; small networks are slower with more than one
+    provider_options  passed through, once their names are known
+    allow_fallback    run on the CPU, in part or altogether, what the provider does not, and warn
+    profile           where onnxruntime is to write what ran where: the beginning of a file's name
+    """
+    chosen, given = find(provider), dict(provider_options or {})
+    _check(chosen, threads, given)
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what goes wrong is raised; onnxruntime would print it as well
+    if profile:
+        options.enable_profiling, options.profile_file_prefix = True, profile
+    if chosen is CPU:
+        return _open_on_cpu(graph, options)
+    try:
+        session = _open(graph, options, chosen, given)
+        missed = _missed(session, chosen)
+        if missed and not allow_fallback:
+            raise ProviderError(f"{missed}; {_advice(chosen)}, or allow falling back")
+    except ProviderError as error:
+        if not allow_fallback:
+            raise
+        warnings.warn(f"{error}; it runs on the CPU instead", ProviderWarning, stacklevel=3)
+        return open_session(graph, threads=threads, profile=profile)
+    if missed:
+        warnings.warn(missed, ProviderWarning, stacklevel=3)
+    return session
+
+
+def why_it_failed(error: Exception, wanted: str, found: Sequence[NDArray[Any]]) -> RnnEdgeError:
+    """Say why a graph did not run: its provider failed, or it got something else than it wanted."""
+    if type(error).__name__ == "EPFail":
+        return ProviderError(f"the provider failed while it ran: {error}")
+    arrays = ", ".join(f"{array.dtype} {array.shape}" for array in map(np.asarray, found))
+    return TextError(f"the graph wants {wanted}; it got {arrays}")
+
+
+def _check(provider: Provider, threads: int, options: Mapping[str, str]) -> None:
+    if type(threads) is not int or not 1 <= threads <= _MOST_THREADS:
+        raise ProviderError(f"threads must be a whole number from 1 to {_MOST_THREADS}, got {threads!r}")
+    unknown = sorted(set(options) - provider.options)
+    if unknown:
+        known = ", ".join(sorted(provider.options)) or "none"
+        raise ProviderError(f"provider {provider.name!r} has no option {', '.join(unknown)}; it has: {known}")
+    not_text = [name for name, value in options.items() if not isinstance(value, str)]
+    if not_text:
+        raise ProviderError(f"options of providers are texts, as in {{'device_id': '0'}}; not so {', '.join(not_text)}")
+
+
+def _open_on_cpu(graph: bytes, options: Any) -> Any:
+    onnxruntime = import_onnxruntime()
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=[CPU.full_name], enable_fallback=0)
+    except Exception as error:  # onnxruntime has a dozen unrelated classes for this, and RuntimeError
+        raise BundleError(f"onnxruntime cannot open this graph on 'cpu': {error}") from error
+    return _without_file(session)
+
+
+def _open(graph: bytes, options: Any, provider: Provider, given: Mapping[str, str]) -> Any:
+    """Open a graph on another provider than the CPU; some nodes may have stayed behind."""
+    reason = why_not(provider)
+    if reason:
+        raise ProviderError(f"provider {provider.name!r} {reason}")
+    onnxruntime = import_onnxruntime()
+    settings = {**provider.defaults, **given}
+    if "backend_path" in given:
+        settings.pop("backend_type", None)  # QNN takes one of the two
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    keywords: dict[str, Any] = {"enable_fallback": 0}
+    if is_plugin(provider):  # named in `providers`, it would be ignored
+        options.add_provider_for_devices(devices(provider)[:1], settings)
+    else:
+        keywords["providers"] = [(provider.full_name, settings)]
+    try:
+        session = onnxruntime.InferenceSession(graph, options, **keywords)
+    except Exception as error:  # onnxruntime has a dozen unrelated classes for this, and RuntimeError
+        raise ProviderError(f"onnxruntime cannot open this graph on {provider.name!r}: {error}") from error
+    if provider.full_name not in session.get_providers():
+        raise ProviderError(
+            f"onnxruntime dropped provider {provider.name!r} without an error: its libraries or its device are "
+            f"missing on this machine; the session would have run on {', '.join(session.get_providers())}"
+        )
+    return _without_file(session)
+
+
+def _without_file(session: Any) -> Any:
+    """Let go of the file, which onnxruntime's wrapper keeps for the fallback that is off."""
+    session._model_bytes = None
+    return session
+
+
+def _missed(session: Any, provider: Provider) -> str:
+    """Say which nodes run elsewhere; empty where all run on the provider."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        raise ProviderError(f"this onnxruntime does not tell which nodes run on {provider.name!r}: upgrade it")
+    placed: dict[str, Counter[str]] = {}
+    for part in session.get_provider_graph_assignment_info():
+        placed.setdefault(part.ep_name, Counter()).update(node.op_type for node in part.get_nodes())
+    here = placed.pop(provider.full_name, Counter())
+    elsewhere: Counter[str] = sum(placed.values(), Counter())
+    if not elsewhere:
+        return ""
+    operators = ", ".join(f"{count} {name}" for name, count in sorted(elsewhere.items()))
+    return (
+        f"provider {provider.name!r} runs {here.total()} of {here.total() + elsewhere.total()} nodes of this graph, "
+        f"and the CPU the others: {operators}"
+    )
+
+
+def _advice(provider: Provider) -> str:
+    return f"export it with --target {provider.name} and --precision {' or '.join(provider.precisions)}"

@@ -1,0 +1,40 @@
+"""Bundles on a real GPU: `pytest -m gpu` on a machine that has one, with onnxruntime-gpu. CI has none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from helpers import tiny_checkpoint
+
+from rnn_edge.bundle import Bundle
+from rnn_edge.exporters import ExportOptions, export, verify
+from rnn_edge.modules import save_checkpoint
+from rnn_edge.runtimes import by_provider, measure_providers, placement
+from rnn_edge.runtimes.providers import PROVIDERS, why_not
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(bool(why_not(PROVIDERS["cuda"])), reason=f"cuda {why_not(PROVIDERS['cuda'])}"),
+]
+
+
+@pytest.mark.parametrize("target", ["cuda", "webgpu"])
+@pytest.mark.parametrize("cell", ["elman", "gru", "lstm"])
+def test_cuda_runs_every_node_and_equals_pytorch(cell, target):
+    """In `fused` form and in `step` form; both for the whole parity check."""
+    checkpoint = tiny_checkpoint(cell=cell, num_layers=2, hidden_size=64)
+    save_checkpoint(checkpoint, Path("model.pt"))
+    export(checkpoint, "model.rnn", ExportOptions(target=target))
+    assert set(by_provider(placement(Bundle.read(Path("model.rnn")), provider="cuda"))) == {"CUDAExecutionProvider"}
+    parity = verify("model.pt", "model.rnn", atol=1e-4, provider="cuda")
+    assert parity.passed, parity
+
+
+def test_cuda_is_among_what_is_measured():
+    export(tiny_checkpoint(hidden_size=256), "model.rnn", ExportOptions(target="cuda"))
+    measured = {each.provider: each for each in measure_providers(Bundle.read(Path("model.rnn")))}
+    assert not measured["cuda"].problem

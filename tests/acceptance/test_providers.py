@@ -1,0 +1,226 @@
+"""Bundles on the providers that software can stand in for, each in a Python of its own.
+
+RNN_EDGE_EMULATORS names a directory with two of them, as .ci/run installs it: `venv` with the plugins for WebGPU, QNN
+and OpenVINO, and Mesa's software Vulkan driver; and `venv-gpu` with onnxruntime-gpu, on a machine without a GPU.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import tokenizers
+
+torch = pytest.importorskip("torch")
+
+from helpers import tiny_checkpoint  # noqa: E402
+
+import rnn_edge  # noqa: E402
+from rnn_edge.exporters import ExportOptions, export  # noqa: E402
+
+EMULATORS = Path(os.environ.get("RNN_EDGE_EMULATORS", "/nowhere"))
+SITE = Path(tokenizers.__file__).parents[1]  # the venvs have no tokenizers and no click
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (EMULATORS / "venv-gpu/bin/python").exists(),
+        reason="needs plugin providers; RNN_EDGE_EMULATORS names where they are",
+    ),
+]
+
+NETWORKS = {
+    "elman": {"cell": "elman", "num_layers": 2},
+    "gru": {"cell": "gru", "num_layers": 2, "tied": True},
+    "lstm": {"cell": "lstm", "num_layers": 2},
+}
+
+# Reads 64 tokens here and there, each from its own state; prints the worst difference, and what ran where.
+COMPARE = """
+import json, sys
+import numpy as np
+from pathlib import Path
+from rnn_edge.bundle import Bundle
+from rnn_edge.runtimes import StepGraph, by_provider, placement
+provider, options, *paths = sys.argv[1:]
+place = {"provider": provider, "provider_options": json.loads(options)}
+told = {}
+for path in paths:
+    bundle = Bundle.read(Path(path))
+    here, there = StepGraph.from_bundle(bundle), StepGraph.from_bundle(bundle, **place)
+    state, other, worst, same = here.start(1), there.start(1), 0.0, 0
+    for token in np.random.default_rng(0).integers(0, 200, 64):
+        logits, state = here.step(np.array([[token]]), state)
+        others, other = there.step(np.array([[token]]), other)
+        worst = max(worst, *(float(abs(a - b).max()) for a, b in zip((logits, *state), (others, *other))))
+        same += int(logits.argmax() == others.argmax())
+    told[Path(path).stem] = {"error": worst, "same": same, "ran": by_provider(placement(bundle, **place))}
+print(json.dumps(told))
+"""
+
+
+def python(venv: str, code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run code in one of the environments, with the packages it lacks added behind its own."""
+    preamble = (
+        f"import sys; sys.path.append({str(SITE)!r}); sys.path.insert(0, {str(Path(rnn_edge.__file__).parents[1])!r})"
+    )
+    return subprocess.run(
+        [str(EMULATORS / venv / "bin/python"), "-c", f"{preamble}\n{code}", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": "", "PYTHONWARNINGS": "error::UserWarning", **environment},
+    )
+
+
+def software_vulkan() -> dict[str, str]:
+    driver = str(EMULATORS / "lavapipe.json")
+    return {
+        "ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER": "1",
+        "VK_DRIVER_FILES": driver,
+        "VK_ICD_FILENAMES": driver,
+        "XDG_RUNTIME_DIR": str(Path.cwd()),
+    }
+
+
+def compare(provider: str, options: dict[str, str], paths: list[Path], **environment: str) -> dict:
+    done = python("venv", COMPARE, provider, json.dumps(options), *map(str, paths), **environment)
+    if "found no device" in done.stderr:
+        pytest.skip(done.stderr.splitlines()[-1])
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory) -> dict[str, list[Path]]:
+    """Return bundles of every cell for each target, hidden size 64."""
+    directory = tmp_path_factory.mktemp("bundles")
+    paths: dict[str, list[Path]] = {}
+    for target in ("webgpu", "qnn"):
+        for name, options in NETWORKS.items():
+            path = directory / target / f"{name}.rnn"
+            path.parent.mkdir(exist_ok=True)
+            export(tiny_checkpoint(hidden_size=64, **options), path, ExportOptions(target=target))
+            paths.setdefault(target, []).append(path)
+    return paths
+
+
+def test_webgpu_runs_every_node_and_equals_the_cpu(bundles):
+    for name, found in compare("webgpu", {}, bundles["webgpu"], **software_vulkan()).items():
+        assert set(found["ran"]) == {"WebGpuExecutionProvider"}, name
+        assert sum(found["ran"]["WebGpuExecutionProvider"].values()) > 15
+        assert (found["error"] <= 1e-5, found["same"]) == (True, 64), name
+
+
+def test_openvino_equals_the_cpu(bundles):
+    """On Intel's processors; it refuses others. Graphs become one compiled node."""
+    for name, found in compare("openvino", {}, bundles["webgpu"]).items():
+        assert set(found["ran"]) == {"OpenVINOExecutionProvider"}, name
+        assert (found["error"] <= 1e-5, found["same"]) == (True, 64), name
+
+
+def test_qnn_decides_as_the_cpu_does(bundles):
+    """Qualcomm's emulator of a phone's NPU, which computes in half precision."""
+    for name, found in compare("qnn", {"soc_model": "57"}, bundles["qnn"]).items():
+        assert set(found["ran"]) == {"QNNExecutionProvider"}, name
+        assert (found["error"] <= 0.1, found["same"] >= 60) == (True, True), (name, found)
+
+
+# Rolls 64 tokens on a GPU whose states stay there: each step's output is the next one's input. Compares with the CPU.
+RESIDENT = """
+import sys
+import numpy as np
+from pathlib import Path
+from rnn_edge.bundle import Bundle
+from rnn_edge.runtimes import StepGraph
+from rnn_edge.runtimes.sessions import open_session
+bundle = Bundle.read(Path(sys.argv[1]))
+graph = bundle.manifest.graphs["step"]
+session, here = open_session(bundle.files[graph.file], provider="webgpu"), StepGraph.from_bundle(bundle)
+states = [port.name for port in graph.inputs[1:]]
+state, worst, kept = here.start(1), 0.0, None
+for token in np.random.default_rng(0).integers(0, 200, 64):
+    binding = session.io_binding()
+    binding.bind_cpu_input("tokens", np.array([[token]]))
+    for index, name in enumerate(states):
+        if kept is None:
+            binding.bind_cpu_input(name, state[index])
+        else:
+            binding.bind_ortvalue_input(name, kept[index])
+        binding.bind_output(f"next_{name}", "gpu", 0)
+    binding.bind_output("logits", "cpu")
+    session.run_with_iobinding(binding)
+    *kept, logits = binding.get_outputs()
+    assert {value.device_name() for value in kept} != {"cpu"}, kept[0].device_name()
+    expected, state = here.step(np.array([[token]]), state)
+    worst = max(worst, float(abs(logits.numpy() - expected).max()))
+print(worst)
+"""
+
+
+def test_states_may_stay_on_the_gpu(bundles):
+    for path in bundles["webgpu"]:
+        done = python("venv", RESIDENT, str(path), **software_vulkan())
+        assert done.returncode == 0, done.stderr
+        assert float(done.stdout.split()[-1]) <= 1e-5
+
+
+LOAD = "import json, rnn_edge; rnn_edge.load(sys.argv[1] or None, provider=sys.argv[2], **json.loads(sys.argv[3]))"
+
+
+def refused(venv: str, path: Path | str, provider: str, options: dict | None = None, **environment: str) -> str:
+    """Return why a bundle is not opened on a provider: the last line, which must be our error and not a fall-back."""
+    choices = {"provider_options": options} if options else {}
+    done = python(venv, LOAD, str(path), provider, json.dumps(choices), **environment)
+    assert done.returncode == 1, done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+def test_fall_back_1_a_library_that_does_not_load():
+    """onnxruntime-gpu offers CUDA on every machine, and opens sessions on the CPU."""
+    for provider in ("cuda", "tensorrt"):
+        told = refused("venv-gpu", "", provider)
+        assert f"ProviderError: provider '{provider}' cannot be used here: lib" in told
+        assert "cannot open shared object file" in told
+
+
+def test_fall_back_2_a_session_that_cannot_be_made(bundles):
+    """QNN takes float graphs only for a named chip; onnxruntime would retry on the CPU."""
+    assert "ProviderError: onnxruntime cannot open this graph on 'qnn'" in refused("venv", bundles["qnn"][2], "qnn")
+
+
+def test_fall_back_3_a_plugin_that_takes_nothing(bundles):
+    """QNN leaves graphs with sizes chosen at each call to the CPU, and is listed first all the same."""
+    told = refused("venv", bundles["webgpu"][2], "qnn", {"soc_model": "57"})
+    assert "ProviderError: provider 'qnn' runs 0 of " in told
+    assert "--target qnn" in told
+
+
+def test_fall_back_4_a_plugin_that_must_not_be_named_like_a_built_in_one(bundles):
+    """Named twice in a process: registered, onnxruntime lists it as if it were built in, and ignores it as such."""
+    twice = f"{LOAD}; {LOAD.split('; ')[-1]}; from rnn_edge.runtimes.providers import *; print(usable()[-1].name)"
+    done = python("venv", twice, str(bundles["webgpu"][0]), "webgpu", "{}", **software_vulkan())
+    assert (done.returncode, done.stdout.split()[-1]) == (0, "webgpu"), done.stderr
+
+
+def test_fall_back_5_an_error_at_a_run(bundles):
+    """onnxruntime is told not to retry on the CPU; tests/runtimes/test_sessions.py shows what an error then does."""
+    code = LOAD.replace("rnn_edge.load", "model = rnn_edge.load") + "; print(model._model._session._enable_fallback)"
+    done = python("venv", code, str(bundles["webgpu"][0]), "webgpu", "{}", **software_vulkan())
+    assert done.stdout.split()[-1] == "False", done.stderr
+
+
+def test_webgpu_without_a_gpu_says_what_is_missing():
+    told = refused("venv", "", "webgpu", ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER="0")
+    assert "provider 'webgpu' is installed but found no device on this machine" in told
+
+
+def test_a_rounded_bundle_on_a_gpu_names_the_nodes_that_stay_behind():
+    """The built-in model, int8 in `scan` form."""
+    told = refused("venv", "", "webgpu", **software_vulkan())
+    assert "the CPU the others:" in told
+    assert "4 MatMulIntegerToFloat" in told
+    assert "1 Scan" in told

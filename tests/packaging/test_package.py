@@ -1,0 +1,125 @@
+"""A package is whole, holds the bundle byte for byte, and its checks are what Python gives."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from helpers import export_network, tiny_bundle, tiny_checkpoint
+
+import rnn_edge
+from rnn_edge.bundle import Bundle
+from rnn_edge.errors import PackageError
+from rnn_edge.packaging import Platform, package
+from rnn_edge.text import Tokenizer
+
+KINDS = ("characters", "words", "bpe")
+
+
+@pytest.fixture
+def runtime() -> Path:
+    """Pretend that onnxruntime-web is installed."""
+    folder = Path("node_modules/onnxruntime-web/dist")
+    folder.mkdir(parents=True)
+    for name in ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"):
+        (folder / name).write_bytes(name.encode())
+    return folder.parent
+
+
+@pytest.mark.parametrize("platform", get_args(Platform))
+def test_it_holds_the_bundle_and_no_placeholder(platform):
+    bundle = tiny_bundle(Path("model.rnn"))
+    path = package("model.rnn", "app", platform, title="Cats & mats")
+    (manifest,) = path.rglob("manifest.json")
+    assert Bundle.read(manifest.parent).files == bundle.files
+    assert manifest.read_bytes() == Path("model.rnn/manifest.json").read_bytes()
+    for file in path.rglob("*"):
+        if file.is_file() and file.parent != manifest.parent:
+            assert not re.findall(r"\{\{\w+\}\}", file.read_text()), file
+    assert "Cats & mats" in (path / "README.md").read_text()
+    if platform == "web":
+        assert "<title>Cats &amp; mats</title>" in (path / "index.html").read_text()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_checks_say_what_python_says(kind):
+    tiny_bundle(Path("model.rnn"), kind)
+    checks = json.loads((package("model.rnn", "page", "web") / "checks.json").read_text())
+    tokenizer = Tokenizer.from_json(Path("page/model/tokenizer.json").read_text())
+    assert any("你好" in case["text"] for case in checks["texts"])
+    for case in checks["texts"]:
+        assert case["tokens"] == tokenizer.encode(case["text"])
+        assert [case["settled"], case["pending"]] == list(tokenizer.encode_typing(case["text"]))
+    assert checks["suggestions"]
+    assert all(case["completions"] for case in checks["suggestions"])
+
+
+def test_the_python_runner_suggests():
+    package(None, "app", "python")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "app/suggest.py"],
+        input="import nu\nfor i in ra\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(Path(rnn_edge.__file__).parents[1])},
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.split("\t")[0] for line in done.stdout.splitlines()]
+    assert len(lines) == 6
+    assert any(line.startswith("for i in range(") for line in lines[3:])
+
+
+def test_the_page_takes_its_runtime_from_an_installed_package(runtime):
+    path = package(None, "page", "web", onnxruntime_web=runtime)
+    assert sorted(file.name for file in (path / "onnxruntime").iterdir()) == [
+        "ort-wasm-simd-threaded.wasm",
+        "ort.wasm.bundle.min.mjs",
+    ]
+    with pytest.raises(PackageError, match=r"not an installed onnxruntime-web: .*is missing; npm install"):
+        package(None, "page", "web", onnxruntime_web="elsewhere")
+    assert (path / "onnxruntime").is_dir()  # nothing was changed
+
+
+def test_only_a_package_is_overwritten(tmp_path):
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("keep me")
+    with pytest.raises(PackageError, match="something else is there"):
+        package(None, "mine", "python")
+    assert Path("mine/notes.txt").read_text() == "keep me"
+    with pytest.raises(PackageError, match="there is no directory"):
+        package(None, "no/where", "python")
+    package(None, "app", "python")
+    package(None, "app", "web")
+    assert not Path("app/suggest.py").exists()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_other_platforms_and_forms_are_refused():
+    from rnn_edge.exporters import ExportOptions, export
+
+    with pytest.raises(PackageError, match="platform must be one of web, python, android, got 'toaster'"):
+        package(None, "app", "toaster")
+    export(tiny_checkpoint(), "gpu.rnn", ExportOptions(target="webgpu"))
+    with pytest.raises(PackageError, match="is in step form: export it for cpu"):
+        package("gpu.rnn", "app", "web")
+    rounded = ExportOptions(precision="int4", eval_text="the cat sat on the mat " * 9, max_loss=9)
+    export(tiny_checkpoint(hidden_size=64), "int4.rnn", rounded)
+    with pytest.raises(PackageError, match="int4, which browsers compute slowly and differently: export it in int8"):
+        package("int4.rnn", "app", "web")
+    assert package("int4.rnn", "app", "python").is_dir()
+
+
+@pytest.mark.parametrize("task", ["translate", "classify", "tag"])
+def test_other_networks_than_language_models_are_refused(task):
+    export_network(Path("model.rnn"), task)
+    message = f"packages are made of language models only, and model.rnn is to {task}: open it with rnn_edge.load"
+    with pytest.raises(PackageError, match=message):
+        package("model.rnn", "app", "python")
+    assert not Path("app").exists()
