@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeAlias
 
@@ -19,9 +19,11 @@ from rnn_edge.spec import ModelSpec
 from rnn_edge.text import Tokenizer, check_sizes
 
 Precision: TypeAlias = Literal["fp32", "fp16", "int8", "int4"]
+Strategy: TypeAlias = Literal["greedy", "sample", "beam"]
 
 __all__ = [
     "CHARACTER_TOKENIZER",
+    "DECODE_GRAPH",
     "FORMAT",
     "GOLDEN",
     "GRAPH",
@@ -32,11 +34,14 @@ __all__ = [
     "Graph",
     "Manifest",
     "Port",
+    "Search",
+    "Strategy",
     "check_destination",
 ]
 
 FORMAT = 1
 MANIFEST, TOKENIZER, GOLDEN, GRAPH = "manifest.json", "tokenizer.json", "golden.json", "model.onnx"
+DECODE_GRAPH = "decode.onnx"
 TARGET_TOKENIZER, CHARACTER_TOKENIZER = "target_tokenizer.json", "character_tokenizer.json"
 
 _MOST_MANIFEST_BYTES = 16 * 2**20
@@ -55,6 +60,19 @@ class Port:
         return f"{self.name} {self.dtype} {self.shape}".replace("'", "")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What is fixed in a graph that searches: how, how wide, and which tokens mean something to it."""
+
+    strategy: Strategy
+    num_beams: int = 1
+    num_return_sequences: int = 1
+    narrowing: bool = False  # a beam loses a place for each hypothesis that ends
+    start_id: int | None = None  # what is read first; none of a language model, which reads a prompt
+    end_id: int | None = None  # ends a sequence; some models have none
+    unknown_id: int | None = None  # is never chosen
+
+
 @dataclass(frozen=True)
 class Graph:
     """One ONNX file and what it takes and gives."""
@@ -64,6 +82,7 @@ class Graph:
     opset: int
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    search: Search | None = None  # of a graph that searches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +92,18 @@ class Manifest:
     spec: ModelSpec
     precision: Precision
     target: str
-    graphs: Mapping[str, Graph]  # by role; a language model has one, "step"
+    graphs: Mapping[str, Graph]  # by role: "step", "encoder", "model", "decode"
     parity: Mapping[str, Any]  # what was compared with PyTorch at export, and the worst errors
     quality: Mapping[str, Any] = field(default_factory=dict)  # what rounding cost, where something was rounded
     tensors: tuple[Mapping[str, Any], ...] = ()  # what became of each: name, precision, bytes, error, reason
     keep_float: tuple[str, ...] = ()  # matrices that were to stay float
     history: Mapping[str, Any] = field(default_factory=dict)  # how the model was trained
     versions: Mapping[str, str] = field(default_factory=dict)  # of what wrote it
+
+    @property
+    def reader(self) -> str | None:
+        """Return the role of the graph that reads whole texts or vectors, if there is one."""
+        return next((role for role in self.graphs if role in ("encoder", "model")), None)
 
     def to_dict(self, files: Mapping[str, bytes]) -> dict[str, Any]:
         """Return manifest.json as plain values, with the size and hash of each file."""
@@ -95,6 +119,7 @@ class Manifest:
                     "opset": graph.opset,
                     "inputs": [_port_to_dict(port) for port in graph.inputs],
                     "outputs": [_port_to_dict(port) for port in graph.outputs],
+                    **({"search": asdict(graph.search)} if graph.search else {}),
                 }
                 for role, graph in self.graphs.items()
             },
@@ -120,6 +145,7 @@ class Manifest:
                 opset=graph["opset"],
                 inputs=tuple(_port_from_dict(port) for port in graph["inputs"]),
                 outputs=tuple(_port_from_dict(port) for port in graph["outputs"]),
+                search=Search(**graph["search"]) if "search" in graph else None,
             )
             for role, graph in values["graphs"].items()
         }

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, TypeVar, cast, get_args
 import click
 from click.core import ParameterSource
 
-from rnn_edge.bundle import Precision
+from rnn_edge.bundle import Precision, Strategy
 from rnn_edge.errors import OptionsError, ProviderWarning, RnnEdgeError, TextError
 from rnn_edge.spec import AttentionKind, Cell, Nonlinearity, Pooling, Squash, TagDecoder
 from rnn_edge.text import TokenizerKind
@@ -302,7 +302,11 @@ _atol_option = click.option(
     ("--max-size", size, None, "Largest bundle, like 1.5MB."),
     ("--target", str, "cpu", "The provider a language model is to run on; see rnn-edge providers."),
     ("--opset", int, 17, "ONNX opset of the graph, 17 to 26."),
+    ("--decode", click.Choice(get_args(Strategy)), None, "Write a graph that searches by itself, too."),
+    ("--beam-size", int, None, "Hypotheses that its beam keeps. [default: 5]"),
+    ("--num-return", int, 1, "Sequences that its beam returns for each prompt."),
 )
+@click.option("--narrowing", is_flag=True, help="Its beam loses a place for each hypothesis that ends.")
 @_atol_option
 @click.option("--embed", is_flag=True, help="Of a classifier, export only what gives a text's vector.")
 @click.option("--keep-float", multiple=True, metavar="NAME", help="Do not round this matrix; may be given again.")
@@ -322,6 +326,8 @@ def export(checkpoint: Path, output: Path | None, **choices: Any) -> None:
         **_pick(choices, exporters.ExportOptions),
         eval_text=_read_text(choices["eval"]) if choices["eval"] else None,
         max_bytes=choices["max_size"],
+        num_beams=choices["beam_size"],
+        num_return_sequences=choices["num_return"],
     )
     exported = exporters.export(checkpoint, output or checkpoint.with_suffix(".rnn"), options)
     _print_parity(exported.parity)

@@ -237,11 +237,11 @@ def tiny_network(task: str, *, seed: int = 0, letters: bool = False, **changes: 
     return Checkpoint(model, tokenizer, target_tokenizer=target, character_tokenizer=characters)
 
 
-def export_network(path: Path, task: str, **changes: Any):
-    """Export a tiny network of any task to `path`; return its checkpoint."""
+def export_network(path: Path, task: str, *, decode: str | None = None, **changes: Any):
+    """Export a tiny network of any task to `path`, perhaps with a graph that searches; return its checkpoint."""
     pytest.importorskip("torch")
-    from rnn_edge.exporters import export
+    from rnn_edge.exporters import ExportOptions, export
 
     checkpoint = tiny_network(task, **changes)
-    export(checkpoint, path)
+    export(checkpoint, path, ExportOptions(decode=decode))
     return checkpoint

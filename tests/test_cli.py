@@ -130,6 +130,15 @@ def test_export_prints_parity_and_the_bundle(files):
     assert call("verify", "model.pt", "out.rnn").exit_code == 0
 
 
+def test_export_writes_a_graph_that_searches(files):
+    result = call("export", "model.pt", "-o", "out.rnn", "--decode", "beam", "--beam-size", "3", "--num-return", "2")
+    assert result.exit_code == 0, result.output
+    assert "beam graph" in result.stdout
+    assert Path("out.rnn/decode.onnx").exists()
+    assert "beam graph" in call("verify", "model.pt", "out.rnn").stdout
+    assert "num_beams: 3" in call("info", "out.rnn").stdout
+
+
 @pytest.mark.parametrize(("task", "printed"), [
     ("translate", ["encoder padded", "token by token", "same texts"]),
     ("tag", ["texts padded", "log-probs", "over 212 labels; right "]),
@@ -164,6 +173,7 @@ def test_verify_fails_with_the_figures(files):
     (["export", "nowhere.pt"], "cannot read nowhere.pt"),
     (["export", "model.rnn"], "cannot read model.rnn"),
     (["export", "model.pt", "-o", "no/such/place"], "there is no directory"),
+    (["export", "model.pt", "--narrowing"], "narrowing is for decode='beam' only"),
     (["export", "model.pt", "--opset", "3"], "opset must be from 17 to 26"),
     (["export", "model.pt", "--atol", "nan"], "atol must be a positive number"),
     (["verify", "model.pt", "nowhere"], "nowhere is not a bundle"),

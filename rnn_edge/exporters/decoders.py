@@ -6,7 +6,7 @@ means) is docs/bundle-format.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,7 +16,7 @@ from onnxscript import OpBuilder
 
 from rnn_edge.exporters.cells import Layer, Values, step
 from rnn_edge.exporters.draft import Draft, value
-from rnn_edge.exporters.layers import array, in_columns, scan_stack, store_layer, store_layers
+from rnn_edge.exporters.layers import Slices, array, in_columns, scan_stack, step_stack, store_layer, store_layers
 from rnn_edge.exporters.operators import INFINITY, reduce_max, weighted_sum
 from rnn_edge.exporters.weights import Matrix, Table, Weights
 from rnn_edge.modules import Attention, AttentiveDecoder, LanguageModel
@@ -30,64 +30,148 @@ from rnn_edge.runtimes.names import (
     TOKENS,
     next_state_name,
 )
-from rnn_edge.spec import StackSpec, TranslatorSpec
+from rnn_edge.spec import DecoderSpec, StackSpec, TranslatorSpec
 
-__all__ = ["draw_attentive_step", "draw_step", "memory_shapes", "state_inputs", "state_outputs", "store_ends"]
+__all__ = [
+    "AttentiveWriter",
+    "Writer",
+    "draw_attentive_step",
+    "draw_step",
+    "memory_shapes",
+    "state_inputs",
+    "state_outputs",
+    "store_attentive_writer",
+    "store_ends",
+    "store_writer",
+]
 
-Attend: TypeAlias = Callable[[OpBuilder, ir.Value], tuple[ir.Value, ir.Value]]
-"""Takes queries, float32 (batch, output); returns contexts (batch, width) and weights (source, batch, 1)."""
+Attend: TypeAlias = Callable[[OpBuilder, ir.Value, Values], tuple[ir.Value, ir.Value]]
+"""Takes queries, float32 (batch, output), and a memory; returns contexts (batch, width), weights (source, batch, 1)."""
 
 
 def draw_step(draft: Draft, model: LanguageModel, *, prefix: str = "") -> None:
     """Draw a language model, which reads any number of tokens of any number of rows."""
-    op, spec, weights = draft.op, model.spec, draft.weights
     tokens = draft.input(TOKENS, ["batch", "time"], ir.DataType.INT64)
-    states = state_inputs(draft, spec)
-    layers = store_layers(weights, model.stack, prefix)
-    embedding, output = store_ends(weights, model, prefix)
-
-    by_time, present = in_columns(op, tokens)
-    x = embedding(op, op.Max(by_time, 0))  # (time, batch, embedding)
-    after = scan_stack(draft, spec, layers, x, present, states)
-    logits = output(op, after[0][-1])  # the last layer's h, (batch, output), is also its last output
-    draft.output(logits, LOGITS, ["batch", spec.written_vocab_size])
-    state_outputs(draft, spec, after)
+    states = state_inputs(draft, model.spec)
+    writer = store_writer(draft, model, prefix=prefix)
+    logits, after = writer.read(draft, tokens, states)
+    draft.output(logits, LOGITS, ["batch", model.spec.written_vocab_size])
+    state_outputs(draft, model.spec, after)
 
 
 def draw_attentive_step(draft: Draft, model: AttentiveDecoder, *, prefix: str) -> None:
     """Draw a decoder with attention. Where a step needs the readout before it, all layers run in one Scan."""
-    op, spec, weights = draft.op, model.spec, draft.weights
+    op, spec = draft.op, model.spec
     tokens = draft.input(TOKENS, ["batch", "time"], ir.DataType.INT64)
     states = state_inputs(draft, spec)
-    readout = draft.input(READOUT, [1, "batch", spec.readout_size]) if spec.carries_readout else None
-    attend, mask = _store_attention(draft, model.attention, spec)
+    if spec.carries_readout:
+        states.append(draft.input(READOUT, [1, "batch", spec.readout_size]))
+    memory = [draft.input(name, shape, dtype) for name, (shape, dtype) in memory_shapes(spec).items()]
+    writer = store_attentive_writer(draft, model, prefix=prefix)
+    logits, after, looked = writer.read(draft, tokens, states, memory)
+    draft.output(logits, LOGITS, ["batch", spec.written_vocab_size])
+    state_outputs(draft, spec, after[: len(spec.state_sizes)])
+    if spec.carries_readout:
+        draft.output(op.Unsqueeze(after[-1][0], [0]), next_state_name(READOUT), [1, "batch", spec.readout_size])
+    draft.output(op.Transpose(op.Squeeze(looked, [-1]), perm=[1, 0]), ATTENTION, ["batch", "source"])
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A language model that is stored in a graph: it reads a stretch, or takes one step."""
+
+    spec: DecoderSpec
+    layers: list[Layer]
+    embedding: Table
+    output: Matrix
+
+    def read(self, draft: Draft, tokens: ir.Value, states: Values) -> tuple[ir.Value, Slices]:
+        """Read a stretch; return the logits after its last column, and the state after it.
+
+        tokens  int64 (batch, time)
+        states  float32 (layers, batch, width) each
+        """
+        op = draft.op
+        by_time, present = in_columns(op, tokens)
+        x = self.embedding(op, op.Max(by_time, 0))  # (time, batch, embedding)
+        after = scan_stack(draft, self.spec, self.layers, x, present, states)
+        return self.output(op, after[0][-1]), after  # the last layer's h, (batch, output), is also its last output
+
+    def step(self, op: OpBuilder, tokens: ir.Value, state: Slices, memory: Values = ()) -> tuple[ir.Value, Slices]:
+        """Read one token of every row, with the bits that `read` gives; return the logits and the state after it.
+
+        tokens  int64 (1, batch)
+        """
+        assert not memory
+        after = step_stack(op, self.spec, self.layers, self.embedding(op, tokens), state)
+        return self.output(op, after[0][-1]), after
+
+
+@dataclass(frozen=True)
+class AttentiveWriter:
+    """A decoder with attention that is stored in a graph: it reads a stretch, or takes one step."""
+
+    network: _Network
+    embedding: Table
+    output: Matrix
+
+    def read(self, draft: Draft, tokens: ir.Value, states: Values, memory: Values) -> tuple[ir.Value, Slices, ir.Value]:
+        """Read a stretch; return the logits after its last column, the state after it, and where it looked.
+
+        tokens  int64 (batch, time)
+        states  float32 (layers, batch, width) each; the last is the readout where there is one
+        memory  as `memory_shapes` has it
+        """
+        op, network, spec = draft.op, self.network, self.network.spec
+        by_time, present = in_columns(op, tokens)
+        x = self.embedding(op, op.Max(by_time, 0))  # (time, batch, embedding)
+        if not spec.carries_readout:
+            after = scan_stack(draft, spec, network.layers, x, present, states)
+            context, looked = network.attend(op, after[0][-1], memory)
+            return self.output(op, network.read_out(op, context, after[0][-1])), after, looked
+        *layered, readout = states
+        gates = network.layers[0].input(op, x)  # (time, batch, gates × hidden)
+        nowhere = op.Mul(op.Cast(memory[-1], to=ir.DataType.FLOAT), 0.0)
+        before = [*(op.Gather(state, layer, axis=0) for layer in range(spec.num_layers) for state in layered)]
+        before += [op.Squeeze(readout, [0]), nowhere]
+        after, said, looked = _scan_steps(draft, network, before, gates, present, memory)
+        return self.output(op, said), [*after, [said]], looked
+
+    def step(self, op: OpBuilder, tokens: ir.Value, state: Slices, memory: Values) -> tuple[ir.Value, Slices]:
+        """Read one token of every row, with the bits that `read` gives; return the logits and the state after it.
+
+        tokens  int64 (1, batch)
+        """
+        network, spec = self.network, self.network.spec
+        x = self.embedding(op, tokens)  # (1, batch, embedding)
+        if not spec.carries_readout:
+            after = step_stack(op, spec, network.layers, x, state)
+            context, _ = network.attend(op, after[0][-1], memory)
+            return self.output(op, network.read_out(op, context, after[0][-1])), after
+        gates = op.Squeeze(network.layers[0].input(op, x), [0])  # (batch, gates × hidden)
+        *layered, (readout,) = state
+        moved, said, _ = network.step(op, gates, list(zip(*layered, strict=True)), readout, memory)
+        return self.output(op, said), [*map(list, zip(*moved, strict=True)), [said]]
+
+
+def store_writer(draft: Draft, model: LanguageModel, *, prefix: str = "") -> Writer:
+    """Store a language model."""
+    layers = store_layers(draft.weights, model.stack, prefix)
+    return Writer(model.spec, layers, *store_ends(draft.weights, model, prefix))
+
+
+def store_attentive_writer(draft: Draft, model: AttentiveDecoder, *, prefix: str) -> AttentiveWriter:
+    """Store a decoder with attention."""
+    spec, weights = model.spec, draft.weights
     network = _Network(
         spec=spec,
+        attend=_store_attention(draft, model.attention, spec),
         layers=[_store_fed_layer(weights, model, index, prefix) for index in range(spec.num_layers)],
-        attend=attend,
         readout=weights.matrix(
             f"{prefix}readout", array(model.readout.weight.T), array(model.readout.bias), bounded=spec.is_bounded
         ),
     )
-    embedding, output = _store_vocabulary(weights, model, prefix, bounded=True)
-
-    by_time, present = in_columns(op, tokens)
-    x = embedding(op, op.Max(by_time, 0))  # (time, batch, embedding)
-    if readout is None:
-        after = scan_stack(draft, spec, network.layers, x, present, states)
-        context, looked = attend(op, after[0][-1])
-        said = network.read_out(op, context, after[0][-1])
-    else:
-        gates = network.layers[0].input(op, x)  # (time, batch, gates × hidden)
-        nowhere = op.Mul(op.Cast(mask, to=ir.DataType.FLOAT), 0.0)
-        before = [*(op.Gather(state, layer, axis=0) for layer in range(spec.num_layers) for state in states)]
-        before += [op.Squeeze(readout, [0]), nowhere]
-        after, said, looked = _scan_steps(draft, network, before, gates, present)
-    draft.output(output(op, said), LOGITS, ["batch", spec.written_vocab_size])
-    state_outputs(draft, spec, after)
-    if readout is not None:
-        draft.output(op.Unsqueeze(said, [0]), next_state_name(READOUT), [1, "batch", spec.readout_size])
-    draft.output(op.Transpose(op.Squeeze(looked, [-1]), perm=[1, 0]), ATTENTION, ["batch", "source"])
+    return AttentiveWriter(network, *_store_vocabulary(weights, model, prefix, bounded=True))
 
 
 def memory_shapes(spec: TranslatorSpec) -> dict[str, tuple[list[int | str], ir.DataType]]:
@@ -117,7 +201,7 @@ class _Network:
         return said
 
     def step(
-        self, op: OpBuilder, gates: ir.Value, states: list[Values], readout: ir.Value
+        self, op: OpBuilder, gates: ir.Value, states: Sequence[Values], readout: ir.Value, memory: Values
     ) -> tuple[list[Values], ir.Value, ir.Value]:
         """Read one token: the layers' states after it, the readout, and where it looked.
 
@@ -127,7 +211,7 @@ class _Network:
         looks_first = self.spec.attention == "bahdanau"
         fed = []
         if looks_first:
-            context, looked = self.attend(op, states[-1][0])
+            context, looked = self.attend(op, states[-1][0], memory)
             fed.append(context)
         if self.spec.input_feeding:
             fed.append(readout)
@@ -138,7 +222,7 @@ class _Network:
         for layer, state in zip(self.layers, states, strict=True):
             after.append(step(op, self.spec, layer, layer.input(op, after[-1][0]) if after else gates, state))
         if not looks_first:
-            context, looked = self.attend(op, after[-1][0])
+            context, looked = self.attend(op, after[-1][0], memory)
         return after, self.read_out(op, context, after[-1][0]), looked
 
 
@@ -150,35 +234,33 @@ def _store_fed_layer(weights: Weights, model: AttentiveDecoder, index: int, pref
     return store_layer(weights, model.stack, index, f"{prefix}layer{index}", is_first=index == 0, fed=(fed, bounded))
 
 
-def _store_attention(draft: Draft, attention: Attention, spec: TranslatorSpec) -> tuple[Attend, ir.Value]:
-    """Name the inputs of the memory and store what compares it with queries; return how to look, and the mask.
+def _store_attention(draft: Draft, attention: Attention, spec: TranslatorSpec) -> Attend:
+    """Store what compares a memory with queries; return how to look.
 
     The softmax is written out: the memory's columns are added up one after the other, so that what pads them changes
     nothing.
     """
-    ports = {name: draft.input(name, shape, dtype) for name, (shape, dtype) in memory_shapes(spec).items()}
-    memory, mask = ports[MEMORY], ports[MEMORY_MASK]
-    keys = ports.get(MEMORY_KEYS, memory)
-    query = None
+    project = None
     if attention.query is not None and attention.score is not None:
-        query = draft.weights.matrix("attention.query", array(attention.query.weight.T), bounded=spec.is_bounded)
+        project = draft.weights.matrix("attention.query", array(attention.query.weight.T), bounded=spec.is_bounded)
         summed = draft.weights.vector("attention.score", array(attention.score)[:, None])
     else:
         summed = draft.op.initializer(ir.tensor(np.ones((spec.output_size, 1), np.float32)), "attention.ones")
 
-    def attend(op: OpBuilder, queries: ir.Value) -> tuple[ir.Value, ir.Value]:
-        compared = op.Mul(keys, queries) if query is None else op.Tanh(op.Add(keys, query(op, queries)))
+    def attend(op: OpBuilder, queries: ir.Value, memory: Values) -> tuple[ir.Value, ir.Value]:
+        values, keys, mask = memory[0], memory[-2], memory[-1]  # for dot attention the memory is its own key
+        compared = op.Mul(keys, queries) if project is None else op.Tanh(op.Add(keys, project(op, queries)))
         scores = op.Where(mask, op.MatMul(compared, summed), -INFINITY)  # (source, batch, 1)
         powers = op.Exp(op.Sub(scores, reduce_max(op, scores, 0)))
-        total, power = weighted_sum(op, memory, powers, spec.read_size)
+        total, power = weighted_sum(op, values, powers, spec.read_size)
         return op.Div(total, power), op.Div(powers, power)
 
-    return attend, mask
+    return attend
 
 
 def _scan_steps(
-    draft: Draft, network: _Network, before: list[ir.Value], gates: ir.Value, present: ir.Value
-) -> tuple[list[list[ir.Value]], ir.Value, ir.Value]:
+    draft: Draft, network: _Network, before: list[ir.Value], gates: ir.Value, present: ir.Value, memory: Values
+) -> tuple[Slices, ir.Value, ir.Value]:
     """Run whole steps over the stretch: each state's value after it layer by layer, the readout, where it looked.
 
     before  of each layer its states, (batch, width) each; then the readout and where it looked
@@ -190,7 +272,7 @@ def _scan_steps(
     def body(op: OpBuilder, *inputs: ir.Value) -> list[ir.Value]:
         carried, (gates_now, present_now) = inputs[:-2], inputs[-2:]
         by_layer: list[Values] = [carried[len(sizes) * layer : len(sizes) * (layer + 1)] for layer in layers]
-        after, said, looked = network.step(op, gates_now, by_layer, carried[count])
+        after, said, looked = network.step(op, gates_now, by_layer, carried[count], memory)
         moved = [*(each for state in after for each in state), said, looked]
         return [op.Where(present_now, new, old) for new, old in zip(moved, carried, strict=True)]
 
@@ -214,7 +296,7 @@ def state_inputs(draft: Draft, spec: StackSpec, batch: int | str = "batch") -> l
     return [draft.input(name, [spec.num_layers, batch, size]) for name, size in spec.state_sizes.items()]
 
 
-def state_outputs(draft: Draft, spec: StackSpec, after: list[list[ir.Value]], batch: int | str = "batch") -> None:
+def state_outputs(draft: Draft, spec: StackSpec, after: Slices, batch: int | str = "batch") -> None:
     """Name the states after: of each its layers, (batch, width), on top of one another."""
     op = draft.op
     for (name, size), values in zip(spec.state_sizes.items(), after, strict=True):

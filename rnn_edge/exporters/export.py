@@ -22,6 +22,8 @@ from rnn_edge.bundle import (
     Graph,
     Manifest,
     Precision,
+    Search,
+    Strategy,
     check_destination,
 )
 from rnn_edge.errors import ExportError
@@ -31,7 +33,16 @@ from rnn_edge.exporters.opened import Opened
 from rnn_edge.exporters.parity import Parity, References, measure, own_rounding
 from rnn_edge.exporters.quality import Quality, judge
 from rnn_edge.exporters.weights import ALWAYS_FLOAT, FP32, Plan, Stored
-from rnn_edge.modules import Checkpoint, Classifier, LanguageModel, Network, load_checkpoint, sentence_encoder_of
+from rnn_edge.modules import (
+    Checkpoint,
+    Classifier,
+    Describer,
+    LanguageModel,
+    Network,
+    Translator,
+    load_checkpoint,
+    sentence_encoder_of,
+)
 from rnn_edge.runtimes.names import CHARACTERS, LABELS, TOKENS
 from rnn_edge.runtimes.providers import CPU, PROVIDERS, Provider, find
 from rnn_edge.runtimes.sessions import Place
@@ -58,6 +69,10 @@ class ExportOptions:
     max_loss: float = 0.01  # share by which rounding may raise the perplexity
     max_bytes: int | None = None  # of all files together
     embed: bool = False  # of a classifier, only the part that gives a text's vector
+    decode: Strategy | None = None  # write a graph that searches by itself, too
+    num_beams: int | None = None  # of its beam; none means 5
+    num_return_sequences: int = 1  # of its beam
+    narrowing: bool = False  # whether its beam loses a place for each hypothesis that ends
 
     def __post_init__(self) -> None:
         problems = []
@@ -74,10 +89,37 @@ class ExportOptions:
             problems.append(f"max_loss must be a number from 0, got {self.max_loss}")
         if self.max_bytes is not None and self.max_bytes < 1:
             problems.append(f"max_bytes must be positive, got {self.max_bytes}")
+        problems += self._wrong_search()
         if problems:
             raise ExportError("; ".join(problems))
 
+    def _wrong_search(self) -> list[str]:
+        if self.decode not in (*get_args(Strategy), None):
+            return [f"decode must be greedy, sample or beam, got {self.decode!r}"]
+        if self.decode and self.target != CPU.name:
+            return [f"decode is for the target cpu only, not {self.target}: leave one of the two out"]
+        if self.decode != "beam":
+            given = {"num_beams": self.num_beams is not None, "num_return_sequences": self.num_return_sequences != 1}
+            given["narrowing"] = self.narrowing
+            return [f"{name} is for decode='beam' only: leave it out" for name, is_given in given.items() if is_given]
+        problems = []
+        if not 1 <= self.search_width <= _MOST_BEAMS:
+            problems.append(f"num_beams must be a whole number from 1 to {_MOST_BEAMS}, got {self.num_beams}")
+        elif not 1 <= self.num_return_sequences <= self.search_width:
+            problems.append(
+                f"num_return_sequences must be from 1 to the {self.search_width} beams, got {self.num_return_sequences}"
+            )
+        return problems
 
+    @property
+    def search_width(self) -> int:
+        """How many hypotheses a graph that searches by itself keeps."""
+        if self.num_beams is None:
+            return _USUAL_BEAMS if self.decode == "beam" else 1
+        return self.num_beams
+
+
+_MOST_BEAMS, _USUAL_BEAMS = 1_000, 5
 DEFAULTS = ExportOptions()
 
 _MOST_ROUNDING = 1e-3  # a network that amplifies more than this cannot be told from a wrong one
@@ -141,7 +183,7 @@ def export(checkpoint: str | Path | Checkpoint, output: str | Path, options: Exp
         candidate, quality = _smallest(source, options)
     else:
         plan = Plan(options.precision, options.keep_float)
-        candidate = _build(source.model, plan, options.opset, find(options.target))
+        candidate = _build(source.model, plan, options.opset, find(options.target), _search(source, options))
         quality = _judge(source, candidate, options)
     parity = _prove(candidate, candidate.opened, options.atol)
     parity.require()
@@ -194,15 +236,48 @@ def verify(
         raise ExportError(f"{bundle} was not exported from {checkpoint}: their vocabularies differ")
     plan = Plan(found.manifest.precision, found.manifest.keep_float)
     opset = next(iter(found.manifest.graphs.values())).opset
-    built = _build(source.model, plan, opset, find(found.manifest.target))
+    built = _build(source.model, plan, opset, find(found.manifest.target), _search(source, _searches(found)))
     return _prove(built, Opened.from_bundle(found, **place), options.atol)
 
 
-def _build(model: Network, plan: Plan, opset: int, target: Provider = CPU) -> _Candidate:
+def _search(source: Checkpoint, options: ExportOptions) -> Search | None:
+    """Return what is fixed in the graph that searches by itself, if there is to be one."""
+    if options.decode is None:
+        return None
+    tokenizer = source.target_tokenizer or source.tokenizer
+    start_id = None if isinstance(source.model, LanguageModel) else tokenizer.start_id
+    if isinstance(source.model, Translator | Describer) and start_id is None:
+        raise ExportError("this network cannot begin to write: its vocabulary has no </s>")
+    return Search(
+        strategy=options.decode,
+        num_beams=options.search_width,
+        num_return_sequences=options.num_return_sequences,
+        narrowing=options.narrowing,
+        start_id=start_id,
+        end_id=tokenizer.end_id,
+        unknown_id=tokenizer.unknown_id,
+    )
+
+
+def _searches(found: Bundle) -> ExportOptions:
+    """Return the options with which a bundle's graph that searches by itself was exported."""
+    graph = found.manifest.graphs.get("decode")
+    if graph is None or graph.search is None:
+        return DEFAULTS
+    search = graph.search
+    return ExportOptions(
+        decode=search.strategy,
+        num_beams=search.num_beams if search.strategy == "beam" else None,
+        num_return_sequences=search.num_return_sequences,
+        narrowing=search.narrowing,
+    )
+
+
+def _build(model: Network, plan: Plan, opset: int, target: Provider = CPU, search: Search | None = None) -> _Candidate:
     """Build the graphs of a plan."""
     halves = plan.precision == "fp16"
     network = deepcopy(model) if halves else model
-    built = build(network, plan, opset=opset, settle=halves, target=target)
+    built = build(network, plan, opset=opset, settle=halves, target=target, search=search)
     unknown = sorted(set(plan.keep_float) - {stored.name for stored in built.stored})
     if unknown:
         names = ", ".join(stored.name for stored in built.stored if stored.reason not in ALWAYS_FLOAT)
@@ -223,14 +298,15 @@ def _prove(candidate: _Candidate, running: Opened, atol: float) -> Parity:
     else:
         name = "PyTorch with weights in half precision" if precision == "fp16" else "PyTorch"
         references = References.in_torch(candidate.network, name, atol)
-    parity = measure(references, running, candidate.network.spec)
+    spec, search = candidate.network.spec, candidate.built.search
+    parity = measure(references, running, spec, search)
     if parity.passed or precision in ("int8", "int4") or atol != DEFAULTS.atol:
         return parity
     rounding = own_rounding(candidate.network)
     if not atol < 2 * rounding < _MOST_ROUNDING:
         return parity
     name = f"{name}, itself {rounding:.1e} from PyTorch in float64"
-    return measure(References.in_torch(candidate.network, name, 2 * rounding), running, candidate.network.spec)
+    return measure(References.in_torch(candidate.network, name, 2 * rounding), running, spec, search)
 
 
 def _judge(source: Checkpoint, candidate: _Candidate, options: ExportOptions) -> Quality | None:
@@ -279,9 +355,9 @@ def _smallest(source: Checkpoint, options: ExportOptions) -> tuple[_Candidate, Q
             "choose one"
         )
     bar = _bar(source, options)
-    target = find(options.target)
+    target, search = find(options.target), _search(source, options)
     for precision in (each for each in SMALLEST_FIRST if each in target.precisions):
-        candidate = _build(source.model, Plan(precision, options.keep_float), options.opset, target)
+        candidate = _build(source.model, Plan(precision, options.keep_float), options.opset, target, search)
         quality = None if precision == "fp32" else bar.measure(candidate)
         if quality is None or quality.loss <= options.max_loss:
             return candidate, quality

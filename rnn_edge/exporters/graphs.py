@@ -1,21 +1,22 @@
 """Every network as ONNX graphs, each in its role; the contract of names and shapes is docs/bundle-format.md.
 
-They are in `scan` form: whatever does not depend on the step before is computed for the whole stretch at once. For
-other targets than the CPU a language model has two more forms.
+The graphs are in `scan` form: whatever does not depend on the step before is computed for the whole stretch at once.
+For other targets than the CPU a language model has two more forms; the graph that searches is a `loop` around a step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
-from rnn_edge.bundle import GRAPH, Graph, Port
+from rnn_edge.bundle import DECODE_GRAPH, GRAPH, Graph, Port, Search
 from rnn_edge.errors import ExportError
 from rnn_edge.exporters.decoders import draw_attentive_step, draw_step
 from rnn_edge.exporters.draft import Draft
 from rnn_edge.exporters.fused import draw_fused_step
+from rnn_edge.exporters.loops import draw_decode
 from rnn_edge.exporters.mobile import CHECKED, require_one_partition
 from rnn_edge.exporters.readers import (
     draw_classifier,
@@ -42,7 +43,7 @@ __all__ = ["NEWEST_OPSET", "OLDEST_OPSET", "Built", "build", "describe_graph"]
 OLDEST_OPSET, NEWEST_OPSET = 17, 26
 """What the graphs need, and the newest that onnxruntime 1.31 runs."""
 
-_FILES = {"step": GRAPH, "model": GRAPH, "encoder": "encoder.onnx"}
+_FILES = {"step": GRAPH, "model": GRAPH, "encoder": "encoder.onnx", "decode": DECODE_GRAPH}
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,24 @@ class Built:
     protos: Mapping[str, onnx.ModelProto]
     stored: tuple[Stored, ...]
     target: Provider = CPU
+    search: Search | None = None  # of the graph `decode`, if there is one
 
     def describe(self) -> dict[str, Graph]:
         """Return what a manifest says of each graph."""
-        return {role: describe_graph(role, proto, self.target.form) for role, proto in self.protos.items()}
+        graphs = {role: describe_graph(role, proto, self.target.form) for role, proto in self.protos.items()}
+        if "decode" in graphs:
+            graphs["decode"] = replace(graphs["decode"], form="loop", search=self.search)
+        return graphs
 
 
 def build(
-    model: Network, plan: Plan = FP32, *, opset: int = OLDEST_OPSET, settle: bool = False, target: Provider = CPU
+    model: Network,
+    plan: Plan = FP32,
+    *,
+    opset: int = OLDEST_OPSET,
+    settle: bool = False,
+    target: Provider = CPU,
+    search: Search | None = None,
 ) -> Built:
     """Return a network's graphs: `step`, `encoder` and `step`, or `model`. Tied weights are stored once.
 
@@ -67,6 +78,7 @@ def build(
 
     settle  leave the rounded matrices in the model, which then computes with what the graphs compute with
     target  the provider they are to run on, in the form that suits it
+    search  add the graph `decode`, which searches by itself and has all weights once more
     """
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ExportError(f"opset must be from {OLDEST_OPSET} to {NEWEST_OPSET}, got {opset}")
@@ -87,7 +99,12 @@ def build(
     else:
         draw_tagger(drafts["model"], model)
     stored = tuple(each for draft in drafts.values() for each in draft.weights.stored)
-    built = Built({role: draft.finish() for role, draft in drafts.items()}, stored, target)
+    if search is not None:
+        if not isinstance(model, LanguageModel | Translator | Describer):
+            raise ExportError(f"only a network that writes can decode, and this one is for {model.spec.task!r}")
+        drafts["decode"] = Draft("decode", plan, opset, settle=settle)
+        draw_decode(drafts["decode"], model, search)
+    built = Built({role: draft.finish() for role, draft in drafts.items()}, stored, target, search)
     if target.name in CHECKED:
         require_one_partition(built.protos["step"], target.name)
     return built

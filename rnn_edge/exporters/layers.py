@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import onnx_ir as ir
 from onnxscript import OpBuilder
@@ -25,15 +26,20 @@ from rnn_edge.spec import StackSpec
 __all__ = [
     "Encoded",
     "Fed",
+    "Slices",
     "array",
     "encode",
     "in_columns",
     "scan",
     "scan_stack",
+    "step_stack",
     "store_layer",
     "store_layers",
     "store_linear",
 ]
+
+Slices: TypeAlias = list[list[ir.Value]]
+"""Of each state, each layer's value, float32 (batch, width)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Encoded:
 
     outputs: ir.Value | None
     present: ir.Value
-    state: list[list[ir.Value]]
+    state: Slices
 
 
 def in_columns(op: OpBuilder, tokens: ir.Value) -> tuple[ir.Value, ir.Value]:
@@ -119,13 +125,13 @@ def store_layers(weights: Weights, stack: Stack, prefix: str = "") -> list[Layer
 
 def scan_stack(
     draft: Draft, spec: StackSpec, layers: list[Layer], x: Factor, present: ir.Value, states: Values
-) -> list[list[ir.Value]]:
-    """Run the layers over the stretch; return each state's value after it, layer by layer, (batch, width) each.
+) -> Slices:
+    """Run the layers over the stretch; return the state after it.
 
     states  float32 (layers, batch, width) each
     """
     op = draft.op
-    after: list[list[ir.Value]] = [[] for _ in states]
+    after: Slices = [[] for _ in states]
     for index, layer in enumerate(layers):
         gates = layer.input(op, x)  # (time, batch, gates × hidden)
         before = [op.Gather(state, index, axis=0) for state in states]  # (batch, width) each
@@ -134,6 +140,21 @@ def scan_stack(
         for values, each in zip(after, results, strict=False):
             values.append(each)
         x = results[-1]
+    return after
+
+
+def step_stack(op: OpBuilder, spec: StackSpec, layers: list[Layer], x: Factor, state: Slices) -> Slices:
+    """Take one step of the layers without a Scan; return the state after it.
+
+    x  float32 (1, batch, input), as deep as a stretch, so that its products have the bits they have there
+    """
+    after: Slices = [[] for _ in state]
+    for index, layer in enumerate(layers):
+        gates = op.Squeeze(layer.input(op, x), [0])  # (batch, gates × hidden)
+        moved = step(op, spec, layer, gates, [values[index] for values in state])
+        for values, each in zip(after, moved, strict=True):
+            values.append(each)
+        x = op.Unsqueeze(moved[0], [0])
     return after
 
 
@@ -192,7 +213,7 @@ def encode(
     present  bool (time, batch, 1)
     """
     op, spec = draft.op, encoder.spec
-    state: list[list[ir.Value]] = [[] for _ in spec.state_sizes]
+    state: Slices = [[] for _ in spec.state_sizes]
     outputs: ir.Value | None = None
     for number, (stack, index) in enumerate(_stacked(encoder)):
         if outputs is not None and encoder.pyramidal:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rnn_edge.bundle import Bundle
 from rnn_edge.exporters.graphs import Built
+from rnn_edge.runtimes.decode_graph import DecodeGraph
 from rnn_edge.runtimes.sessions import Place
 from rnn_edge.runtimes.step_graph import StepGraph
 from rnn_edge.runtimes.whole_graph import WholeGraph
@@ -19,26 +20,33 @@ __all__ = ["Opened"]
 
 @dataclass(frozen=True)
 class Opened:
-    """The graphs of one network, ready to run: the one that reads whole texts, and the one that goes step by step."""
+    """The graphs of one network, ready to run: one reads whole texts, one goes step by step, one searches by itself."""
 
     reader: WholeGraph | None  # role `model` or `encoder`
     step: StepGraph | None
+    decode: DecodeGraph | None = None
 
     @classmethod
     def from_built(cls, built: Built) -> Opened:
         """Open graphs that are not written yet."""
-        reader = step = None
+        reader = step = decode = None
         for role, description in built.describe().items():
             content = built.protos[role].SerializeToString(deterministic=True)
             if role == "step":
                 step = StepGraph(content, description.inputs[1:])
+            elif role == "decode":
+                decode = DecodeGraph(content, description)
             else:
                 reader = WholeGraph(content, description)
-        return cls(reader, step)
+        return cls(reader, step, decode)
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, **place: Unpack[Place]) -> Opened:
         """Open the graphs of a bundle; `place` is what `open_session` takes."""
         roles = bundle.manifest.graphs
-        reader = next((WholeGraph.from_bundle(bundle, role, **place) for role in roles if role != "step"), None)
-        return cls(reader, StepGraph.from_bundle(bundle, **place) if "step" in roles else None)
+        reader = bundle.manifest.reader
+        return cls(
+            WholeGraph.from_bundle(bundle, reader, **place) if reader else None,
+            StepGraph.from_bundle(bundle, **place) if "step" in roles else None,
+            DecodeGraph.from_bundle(bundle, **place) if "decode" in roles else None,
+        )

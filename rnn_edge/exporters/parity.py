@@ -9,19 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rnn_edge.bundle import Search
 from rnn_edge.errors import ExportError
 from rnn_edge.exporters.examples import Arrays, random_rows, side_by_side
 from rnn_edge.exporters.opened import Opened
 from rnn_edge.exporters.quality import continue_tokens
+from rnn_edge.exporters.searches import begin_to_write, search_on_host
 from rnn_edge.exporters.torch_side import TorchReader, TorchSteps
 from rnn_edge.modules import AttentiveDecoder, Describer, LanguageModel, Network, Translator
 from rnn_edge.runtimes.arrays import Floats, Ids, State, join_states
+from rnn_edge.runtimes.decode_graph import DecodeGraph
 from rnn_edge.runtimes.decoding import Path, StepModel
 from rnn_edge.runtimes.names import LABELS, LOG_PROB, LOGITS, VECTORS
 from rnn_edge.runtimes.whole_graph import WholeGraph
@@ -45,6 +48,7 @@ ROWS = len(PADDED_LENGTHS)
 NEW_TOKENS = 16
 TEXT_LENGTHS = (1, 2, 7, 31, 64)  # of whole texts
 SOURCE_LENGTHS = (9, 1, 40)  # one for each row of a decoder
+SEARCHED_LENGTHS = (5, 1, 12)  # of what a graph that searches by itself reads
 LOG_PROB_ATOL = 1e-5  # ONNX Runtime's logarithm differs by a last bit from place to place
 _SEED = 20240229
 
@@ -174,11 +178,20 @@ class _Start:
     moving: int
 
 
-def measure(references: References, graphs: Opened, spec: ModelSpec) -> Parity:
+def measure(references: References, graphs: Opened, spec: ModelSpec, search: Search | None = None) -> Parity:
     """Compare a network's graphs with what they must agree with.
 
     Reads random texts; batch and length occur nowhere in the export. Deterministic.
+
+    search  what the graph that searches by itself should do, if there is one
     """
+    parity = _measure(references, graphs, spec)
+    if search is None or graphs.decode is None or not parity.passed:
+        return parity
+    return replace(parity, checks=(*parity.checks, _searched(graphs, graphs.decode, spec, search, references.atol)))
+
+
+def _measure(references: References, graphs: Opened, spec: ModelSpec) -> Parity:
     if references.reader is None or graphs.reader is None:
         assert references.steps is not None
         assert graphs.step is not None
@@ -246,6 +259,27 @@ def _random_starts(model: StepModel, random: np.random.Generator) -> list[State]
     """Return a random state for each row."""
     state = tuple(random.uniform(-0.9, 0.9, part.shape).astype(np.float32) for part in model.start(ROWS))
     return [_row(state, row) for row in range(ROWS)]
+
+
+def _searched(graphs: Opened, decode: DecodeGraph, spec: ModelSpec, search: Search, atol: float) -> Check:
+    """Let the graph search, and the host with the step graph: the same tokens, and log-probs to float32's digits."""
+    assert graphs.step is not None
+    random = np.random.default_rng(_SEED)
+    rows = random_rows(spec, SEARCHED_LENGTHS, random)
+    seeds, noise = range(len(rows)), None
+    if search.strategy == "sample":
+        noise = np.stack([np.random.default_rng(seed).random(NEW_TOKENS) for seed in seeds])
+    (inputs,) = side_by_side(rows)
+    found = decode.run(inputs, max_new_tokens=NEW_TOKENS, noise=noise)
+    starts = [graphs.reader.run(*row) if graphs.reader else None for row in rows]
+    worst, same = 0.0, True
+    for row, ((prompt,), state) in enumerate(zip(rows, starts, strict=True)):
+        position = begin_to_write(graphs.step, search, prompt.tolist(), state)
+        (wanted,) = search_on_host(graphs.step, position, search, max_new_tokens=NEW_TOKENS, seeds=seeds[row : row + 1])
+        same = same and found.tokens(row) == [path.tokens for path in wanted]
+        for path, log_prob in zip(wanted, found.log_prob[row].tolist(), strict=False):
+            worst = max(worst, abs(path.log_prob - log_prob) / len(path.tokens))
+    return Check(f"{search.strategy} graph", len(rows), worst, same and worst <= max(atol, LOG_PROB_ATOL))
 
 
 def _whole_texts(reader: Reader, graph: WholeGraph, rows: list[Arrays], name: str, atol: float) -> Iterator[Check]:

@@ -16,7 +16,14 @@ from rnn_edge.modules import Attention, AttentiveDecoder, Classifier, Describer,
 from rnn_edge.runtimes.names import LOGITS, MEMORY, MEMORY_KEYS, MEMORY_MASK, READOUT, TOKENS, VECTORS
 from rnn_edge.spec import Pooling, TranslatorSpec
 
-__all__ = ["draw_classifier", "draw_describer_encoder", "draw_sentence_encoder", "draw_translator_encoder"]
+__all__ = [
+    "draw_classifier",
+    "draw_describer_encoder",
+    "draw_sentence_encoder",
+    "draw_translator_encoder",
+    "encode_source",
+    "encode_vectors",
+]
 
 
 def draw_sentence_encoder(draft: Draft, model: SentenceEncoder) -> None:
@@ -36,6 +43,26 @@ def draw_classifier(draft: Draft, model: Classifier) -> None:
 
 def draw_translator_encoder(draft: Draft, model: Translator) -> None:
     """Draw what leads from a source to the first state of its decoder, and to the memory it looks at."""
+    spec = model.spec
+    values = encode_source(draft, model)
+    for name, size in spec.state_sizes.items():
+        draft.output(values[name], name, [spec.num_layers, "batch", size])
+    if spec.carries_readout:
+        draft.output(values[READOUT], READOUT, [1, "batch", spec.readout_size])
+    for name, (shape, dtype) in memory_shapes(spec).items():
+        draft.output(draft.op.Identity(values[name]), name, shape, dtype)
+
+
+def draw_describer_encoder(draft: Draft, model: Describer) -> None:
+    """Draw what leads from vectors to the first state of their decoder."""
+    spec = model.spec
+    values = encode_vectors(draft, model)
+    for name, size in spec.state_sizes.items():
+        draft.output(values[name], name, [spec.num_layers, "batch", size])
+
+
+def encode_source(draft: Draft, model: Translator) -> dict[str, ir.Value]:
+    """Read a source; return the first state of its decoder and the memory it looks at, by name."""
     op, spec = draft.op, model.spec
     tokens = draft.input(TOKENS, ["batch", "time"], ir.DataType.INT64)
     by_time, present = in_columns(op, tokens)
@@ -43,43 +70,43 @@ def draw_translator_encoder(draft: Draft, model: Translator) -> None:
     x = embedding(op, op.Max(by_time, 0))
     looks = isinstance(model.decoder, AttentiveDecoder)
     encoded = encode(draft, model.encoder, x, present, prefix="encoder.", give_outputs=looks)
-    for number, ((name, size), layers) in enumerate(zip(spec.state_sizes.items(), encoded.state, strict=True)):
+    values: dict[str, ir.Value] = {}
+    for number, (name, layers) in enumerate(zip(spec.state_sizes, encoded.state, strict=True)):
         state = op.Concat(*[op.Unsqueeze(each, [0]) for each in layers], axis=0)  # (layers, batch, directions × width)
         if spec.bidirectional:
             bridge = model.bridges[number]
             assert isinstance(bridge, nn.Linear)
             bounded = spec.is_bounded if name == "h" else spec.squash == "state"
             state = op.Tanh(store_linear(draft.weights, f"bridge.{name}", bridge, bounded=bounded)(op, state))
-        draft.output(state, name, [spec.num_layers, "batch", size])
+        values[name] = state
     if spec.carries_readout:
-        nothing = op.Unsqueeze(zeros(op, present, spec.readout_size), [0])
-        draft.output(nothing, READOUT, [1, "batch", spec.readout_size])
+        values[READOUT] = op.Unsqueeze(zeros(op, present, spec.readout_size), [0])
     if isinstance(model.decoder, AttentiveDecoder):
-        _remember(draft, model.decoder.attention, spec, encoded)
+        values |= _remember(draft, model.decoder.attention, spec, encoded)
+    return values
 
 
-def draw_describer_encoder(draft: Draft, model: Describer) -> None:
-    """Draw what leads from vectors to the first state of their decoder."""
+def encode_vectors(draft: Draft, model: Describer) -> dict[str, ir.Value]:
+    """Read vectors; return the first state of their decoder, by name."""
     op, spec = draft.op, model.spec
     vectors = draft.input(VECTORS, ["batch", spec.vector_size])
+    values: dict[str, ir.Value] = {}
     for (name, size), bridge in zip(spec.state_sizes.items(), model.bridges, strict=True):
         assert isinstance(bridge, nn.Linear)
         flat = op.Tanh(store_linear(draft.weights, f"bridge.{name}", bridge, bounded=False)(op, vectors))
-        state = op.Transpose(op.Reshape(flat, [-1, spec.num_layers, size]), perm=[1, 0, 2])
-        draft.output(state, name, [spec.num_layers, "batch", size])
+        values[name] = op.Transpose(op.Reshape(flat, [-1, spec.num_layers, size]), perm=[1, 0, 2])
+    return values
 
 
-def _remember(draft: Draft, attention: Attention, spec: TranslatorSpec, encoded: Encoded) -> None:
-    """Name the outputs of the memory, in columns: what pads a row then stands at its end."""
-    op = draft.op
+def _remember(draft: Draft, attention: Attention, spec: TranslatorSpec, encoded: Encoded) -> dict[str, ir.Value]:
+    """Return the memory by name, in columns: what pads a row then stands at its end."""
     assert encoded.outputs is not None
     found = {MEMORY: encoded.outputs, MEMORY_MASK: encoded.present}
     if attention.key is not None:
         found[MEMORY_KEYS] = store_linear(draft.weights, "attention.key", attention.key, bounded=spec.is_bounded)(
-            op, encoded.outputs
+            draft.op, encoded.outputs
         )
-    for name, (shape, dtype) in memory_shapes(spec).items():
-        draft.output(op.Identity(found[name]), name, shape, dtype)
+    return found
 
 
 def _text_vector(draft: Draft, model: SentenceEncoder) -> ir.Value:

@@ -1,6 +1,7 @@
 """Run bundles with numpy, onnxruntime and tokenizers alone: no PyTorch, no onnx."""
 
 from rnn_edge.runtimes.classifier import Classifier, Label
+from rnn_edge.runtimes.decode_graph import Decoded, DecodeGraph
 from rnn_edge.runtimes.embedder import Embedder
 from rnn_edge.runtimes.language_model import Completion, LanguageModel, Score
 from rnn_edge.runtimes.lexicon import Lexicon
@@ -19,6 +20,8 @@ __all__ = [
     "Attention",
     "Classifier",
     "Completion",
+    "DecodeGraph",
+    "Decoded",
     "Describer",
     "Embedder",
     "GenerateOptions",

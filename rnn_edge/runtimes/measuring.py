@@ -54,7 +54,7 @@ class Measured:
 
 
 def placement(bundle: Bundle, **place: Unpack[Place]) -> list[RanNode]:
-    """Read one token, and return each node that ran of any of its graphs, from onnxruntime's own profile."""
+    """Read one token, and return each node that ran of the graphs that read it, from onnxruntime's own profile."""
     with tempfile.TemporaryDirectory() as folder:
         profiled: Place = {**place, "profile": str(Path(folder) / "profile")}
         graphs = _open(bundle, **profiled)
@@ -97,10 +97,13 @@ def _time(bundle: Bundle, graphs: Mapping[str, StepGraph | WholeGraph]) -> float
 
 
 def _open(bundle: Bundle, **place: Unpack[Place]) -> dict[str, StepGraph | WholeGraph]:
-    """Open a bundle's graphs by role: first what reads texts or vectors, last what goes on from there step by step."""
-    graphs: dict[str, StepGraph | WholeGraph] = {
-        role: WholeGraph.from_bundle(bundle, role, **place) for role in bundle.manifest.graphs if role != "step"
-    }
+    """Open a bundle's graphs by role: first what reads texts or vectors, last what goes on from there step by step.
+
+    One that searches by itself is not among them: it does what these two do.
+    """
+    graphs: dict[str, StepGraph | WholeGraph] = {}
+    if bundle.manifest.reader:
+        graphs[bundle.manifest.reader] = WholeGraph.from_bundle(bundle, bundle.manifest.reader, **place)
     if "step" in bundle.manifest.graphs:
         graphs["step"] = StepGraph.from_bundle(bundle, **place)
     return graphs

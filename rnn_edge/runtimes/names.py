@@ -6,12 +6,18 @@ __all__ = [
     "ATTENTION",
     "CHARACTERS",
     "LABELS",
+    "LENGTH_PENALTY",
     "LOGITS",
     "LOG_PROB",
+    "MAX_NEW_TOKENS",
     "MEMORY",
     "MEMORY_KEYS",
     "MEMORY_MASK",
+    "NOISE",
     "READOUT",
+    "SCORES",
+    "SEQUENCES",
+    "TEMPERATURE",
     "TOKENS",
     "VECTORS",
     "next_state_name",
@@ -20,6 +26,8 @@ __all__ = [
 TOKENS, CHARACTERS, VECTORS = "tokens", "characters", "vectors"
 LOGITS, ATTENTION, LABELS, LOG_PROB = "logits", "attention", "labels", "log_prob"
 READOUT, MEMORY, MEMORY_KEYS, MEMORY_MASK = "readout", "memory", "memory_keys", "memory_mask"
+MAX_NEW_TOKENS, LENGTH_PENALTY, TEMPERATURE, NOISE = "max_new_tokens", "length_penalty", "temperature", "noise"
+SEQUENCES, SCORES = "sequences", "scores"
 
 
 def next_state_name(name: str) -> str:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from helpers import (
@@ -26,6 +27,7 @@ from rnn_edge.bundle import Bundle
 from rnn_edge.errors import BundleError, CheckpointError, ExportError
 from rnn_edge.exporters import ExportOptions, export, verify
 from rnn_edge.modules import Checkpoint, LanguageModel, import_weights, save_checkpoint
+from rnn_edge.runtimes.decode_graph import DecodeGraph
 from rnn_edge.runtimes.self_test import self_test
 from rnn_edge.runtimes.step_graph import StepGraph
 from rnn_edge.runtimes.whole_graph import WholeGraph
@@ -393,3 +395,84 @@ def test_a_network_of_which_nothing_can_be_told_is_refused():
     """PyTorch in float32 gives other numbers than PyTorch in float64, so nothing shows that the graph is right."""
     with pytest.raises(ExportError, match="disagrees with PyTorch by more than 1e-05"):
         export(amplifying(2), RNN)
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
+def test_a_graph_that_searches_is_compared_with_the_hosts_search(strategy):
+    """At export and by verify; it is one more graph of the bundle, and the others stay what they are."""
+    checkpoint = tiny_network("translate", attention="general")
+    save_checkpoint(checkpoint, PT)
+    export(PT, RNN)
+    plain = Bundle.read(RNN)
+    beams = {"num_beams": 3, "num_return_sequences": 2} if strategy == "beam" else {}
+    exported = export(PT, RNN, ExportOptions(decode=strategy, **beams))
+    assert exported.parity.checks[-1].name == f"{strategy} graph"
+    assert verify(PT, RNN).checks == exported.parity.checks
+    bundle = Bundle.read(RNN)
+    assert bundle.manifest.graphs.keys() - plain.manifest.graphs.keys() == {"decode"}
+    assert bundle.manifest.tensors == plain.manifest.tensors
+    same = plain.files.keys() - {"golden.json"}
+    assert {name: bundle.files[name] for name in same} == {name: plain.files[name] for name in same}
+    search = bundle.manifest.graphs["decode"].search
+    target = bundle.target_tokenizer
+    assert search.strategy == strategy
+    assert (search.start_id, search.end_id) == (target.start_id, target.end_id)
+    found = DecodeGraph.from_bundle(bundle).run(
+        np.array([[3, 1], [2, -1]]), max_new_tokens=4, noise=np.zeros((2, 4)) if strategy == "sample" else None
+    )
+    assert found.sequences.shape[:2] == (2, search.num_return_sequences)
+    rnn_edge.load(RNN, self_test=True)
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
+def test_a_graph_that_searches_translates_as_the_translator_does(strategy):
+    """A sample too, by the noise of the same seed."""
+    export(tiny_network("translate", attention="dot", cell="gru"), RNN, ExportOptions(decode=strategy))
+    bundle = Bundle.read(RNN)
+    how = {"sample": {"do_sample": True, "seed": 7}, "beam": {"num_beams": 5}}.get(strategy, {})
+    options = rnn_edge.GenerateOptions(max_new_tokens=9, **how)
+    (best,) = rnn_edge.load(RNN).translate("the cat", options)
+    tokens = [*bundle.tokenizer.encode("the cat"), bundle.tokenizer.end_id]
+    noise = np.random.default_rng((7, 0)).random((1, 9)) if strategy == "sample" else None
+    found = DecodeGraph.from_bundle(bundle).run(np.array([tokens]), max_new_tokens=9, noise=noise)
+    assert found.tokens(0)[0] == best.tokens
+    assert found.log_prob[0, 0] == pytest.approx(best.log_prob)
+
+
+def test_a_graph_that_searches_otherwise_is_found_out():
+    """Of a bundle whose search ends at another token, verify says so."""
+    save_checkpoint(tiny_network("describe"), PT)
+    export(PT, RNN, ExportOptions(decode="greedy"))
+    bundle = Bundle.read(RNN)
+    graph = onnx.load_from_string(bundle.files["decode.onnx"])
+    (bias,) = (each for each in graph.graph.initializer if each.name == "decoder.output.bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias)[::-1].copy(), bias.name))
+    Bundle.write(RNN, bundle.manifest, {**bundle.files, "decode.onnx": graph.SerializeToString()})
+    parity = verify(PT, RNN)
+    assert [check.name for check in parity.checks if not check.passed] == ["greedy graph"]
+
+
+def test_what_does_not_write_cannot_decode():
+    with pytest.raises(ExportError, match="only a network that writes can decode"):
+        export(some_checkpoint("classify"), RNN, ExportOptions(decode="beam"))
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"decode": "best"}, "decode must be greedy, sample or beam"),
+        ({"num_beams": 3}, "num_beams is for decode='beam' only"),
+        ({"decode": "greedy", "num_return_sequences": 2, "narrowing": True}, "narrowing is for decode='beam' only"),
+        ({"decode": "greedy", "target": "webgpu"}, "decode is for the target cpu only, not webgpu"),
+        ({"decode": "beam", "num_beams": 0}, "num_beams must be a whole number from 1 to 1000, got 0"),
+        ({"decode": "beam", "num_return_sequences": 6}, "num_return_sequences must be from 1 to the 5 beams, got 6"),
+    ],
+)
+def test_searches_that_cannot_be_are_refused(options, problem):
+    with pytest.raises(ExportError, match=problem):
+        ExportOptions(**options)
+
+
+def test_a_bundle_without_a_search_says_how_to_get_one():
+    with pytest.raises(BundleError, match="export it with --decode"):
+        DecodeGraph.from_bundle(tiny_bundle(RNN))

@@ -67,6 +67,16 @@ def test_networks_of_every_task_are_measured_with_all_their_graphs(task):
     load("model.rnn", provider=AUTO, self_test=True)
 
 
+def test_a_graph_that_searches_is_not_measured():
+    """Loaded bundles do not run it, and it would take inputs that no one token is."""
+    pytest.importorskip("onnx")
+    found = []
+    for decode in (None, "greedy"):
+        export_network(Path(f"{decode}.rnn"), "describe", decode=decode)
+        found.append(by_provider(placement(Bundle.read(Path(f"{decode}.rnn")))))
+    assert found[0] == found[1]
+
+
 def test_auto_loads_what_can_be_loaded():
     tiny_bundle(Path("model.rnn"))
     assert load("model.rnn", provider=AUTO).complete("the c")
