@@ -1,4 +1,4 @@
-"""What a step costs in things that can be counted, which are the same on a busy machine: nodes, calls, instructions.
+"""What a step costs in things that can be counted, which are the same on a busy machine: nodes and calls.
 
 python -m benchmarks.counts > tests/data/counts.json    # the most that tests/test_counts.py allows
 """
@@ -6,9 +6,6 @@ python -m benchmarks.counts > tests/data/counts.json    # the most that tests/te
 from __future__ import annotations
 
 import json
-import re
-import shutil
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -27,7 +24,7 @@ from rnn_edge.runtimes import GenerateOptions, StepGraph, load
 from rnn_edge.spec import LanguageModelSpec
 from rnn_edge.text import Tokenizer
 
-__all__ = ["FORMS", "INSTRUCTIONS", "calls_of", "counts", "instructions_of_a_step", "write_bundle"]
+__all__ = ["FORMS", "calls_of", "counts", "write_bundle"]
 
 CELLS = {
     "elman": {},
@@ -36,20 +33,7 @@ CELLS = {
     "lstm, projected and tied": {"cell": "lstm", "proj_size": 32, "tied": True},
 }
 FORMS = [(cell, precision) for cell in CELLS for precision in ("fp32", "int8", "int4")]
-INSTRUCTIONS = ("lstm", "int8")  # whose instructions are counted, which takes a minute
 _TEXT = "the cat sat on the mat, and the end of it\n" * 9
-_STEPS = """
-import sys
-from pathlib import Path
-import numpy
-from rnn_edge.bundle import Bundle
-from rnn_edge.runtimes import StepGraph
-graph = StepGraph.from_bundle(Bundle.read(Path(sys.argv[1])))
-state = graph.start(1)
-tokens = numpy.ones((1, 1), numpy.int64)
-for _ in range(int(sys.argv[2])):
-    _, state = graph.step(tokens, state)
-"""
 
 
 def write_bundle(cell: str, precision: Any, path: Path) -> Path:
@@ -97,21 +81,6 @@ def calls_of(task: Callable[[], object]) -> int:
     return calls
 
 
-def instructions_of_a_step(path: Path) -> int:
-    """Return how many instructions of the processor a step takes, as valgrind counts them; raises where it is not."""
-    if shutil.which("valgrind") is None:
-        raise ImportError("valgrind is not installed")
-
-    def instructions(steps: int) -> int:
-        tool = ["--tool=callgrind", "--callgrind-out-file=/dev/null"]
-        command = ["valgrind", *tool, sys.executable, "-c", _STEPS, str(path), str(steps)]
-        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=900).stderr
-        return int(re.findall(r"Collected : (\d+)", told)[-1])
-
-    few, many = 50, 250
-    return (instructions(many) - instructions(few)) // (many - few)
-
-
 def _operators(graph: onnx.GraphProto) -> list[str]:
     found = []
     for node in graph.node:
@@ -123,14 +92,12 @@ def _operators(graph: onnx.GraphProto) -> list[str]:
 
 
 def main() -> None:
-    """Print everything as JSON; the instructions where valgrind is installed."""
+    """Print everything as JSON."""
     found: dict[str, Any] = {}
     for cell, precision in FORMS:
         with TemporaryDirectory() as directory:
             path = write_bundle(cell, precision, Path(directory) / "model.rnn")
             found[f"{cell}, {precision}"] = counts(path)
-            if (cell, precision) == INSTRUCTIONS and shutil.which("valgrind"):
-                found[f"{cell}, {precision}"]["instructions of a step"] = instructions_of_a_step(path)
     print(json.dumps(found, indent=1))
 
 

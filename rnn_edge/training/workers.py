@@ -89,5 +89,6 @@ def joined_by_torchrun() -> Iterator[Workers]:
     distributed.init_process_group("gloo")
     try:
         yield workers()
+        distributed.barrier()  # nobody leaves while another still listens
     finally:
         distributed.destroy_process_group()
