@@ -19,7 +19,7 @@ from torch import Tensor
 from rnn_edge.errors import CheckpointError, RnnEdgeError
 from rnn_edge.files import replace_file
 from rnn_edge.modules.networks import Network, build, tied_weights
-from rnn_edge.spec import ModelSpec
+from rnn_edge.spec import ClassifierSpec, ModelSpec, TaggerSpec
 from rnn_edge.text import Tokenizer, check_sizes
 
 __all__ = ["Checkpoint", "load_checkpoint", "read_tensors", "save_checkpoint", "write_tensors"]
@@ -92,7 +92,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             model.eval(),
             tokenizer,
             history if isinstance(history, dict) else {},
-            _check_held_out(content.get("held_out")),
+            _check_held_out(content.get("held_out"), model.spec),
             target_tokenizer=target,
             character_tokenizer=characters,
         )
@@ -127,12 +127,18 @@ def _rebuild(spec: ModelSpec, weights: object) -> Network:
     return model
 
 
-def _check_held_out(examples: object) -> dict[str, Tensor]:
-    """Return tensors of whole numbers by name; what they mean is checked where they are used."""
+def _check_held_out(examples: object, spec: ModelSpec) -> dict[str, Tensor]:
+    """Return tensors of whole numbers by name, each below what the network has of its kind, -1 behind a row's end."""
     if not isinstance(examples, dict) or not all(
         isinstance(value, Tensor) and value.dtype == torch.int64 for value in examples.values()
     ):
         raise CheckpointError("its held-out examples are not a mapping of names to int64 tensors")
+    read, written, letters = spec.vocab_sizes
+    most = {"tokens": read, "source": read, "target": written, "characters": letters}
+    most["labels"] = len(spec.labels) if isinstance(spec, ClassifierSpec | TaggerSpec) else 0
+    for name, values in examples.items():
+        if values.numel() and not -1 <= int(values.min()) <= int(values.max()) < most.get(name, 0):
+            raise CheckpointError(f"its held-out {name} are outside the vocabulary")
     return examples
 
 

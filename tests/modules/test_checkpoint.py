@@ -140,3 +140,12 @@ def test_a_failed_write_leaves_the_old_file(monkeypatch):
 def test_a_place_that_does_not_exist_is_named():
     with pytest.raises(CheckpointError, match="cannot write"):
         saved(Path("no/such/place.pt"))
+
+
+@pytest.mark.parametrize("tokens", [[0, 10_000], [-2, 0]])
+def test_held_out_tokens_outside_the_vocabulary_are_refused(tokens):
+    checkpoint = tiny_checkpoint()
+    held_out = {"tokens": torch.tensor(tokens)}
+    save_checkpoint(Checkpoint(checkpoint.model, checkpoint.tokenizer, {}, held_out), Path("model.pt"))
+    with pytest.raises(CheckpointError, match="held-out tokens are outside the vocabulary"):
+        load_checkpoint(Path("model.pt"))
