@@ -29,6 +29,11 @@ class Encoded:
     lengths: Tensor
     state: State
 
+    @property
+    def present(self) -> Tensor:
+        """Return which outputs there are, bool (batch, time)."""
+        return _present(self.outputs, self.lengths)
+
 
 class Encoder(nn.Module):
     """Reads vectors that are padded on the right; each row comes out as it does alone.
@@ -78,10 +83,13 @@ class Encoder(nn.Module):
 
 def _join_neighbours(x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Read two columns as one, a last one with zeros: (batch, time, width) to (batch, time / 2, 2 × width)."""
-    present = torch.arange(x.shape[1]) < lengths[:, None]  # (batch, time)
-    x = F.pad(x * present[..., None], (0, 0, 0, x.shape[1] % 2))
+    x = F.pad(x * _present(x, lengths)[..., None], (0, 0, 0, x.shape[1] % 2))
     batch, time, width = x.shape
     return x.view(batch, time // 2, 2 * width), (lengths + 1) // 2
+
+
+def _present(x: Tensor, lengths: Tensor) -> Tensor:
+    return torch.arange(x.shape[1]) < lengths[:, None]
 
 
 def lengths_of(tokens: Tensor) -> Tensor:
@@ -93,7 +101,7 @@ def pool(encoded: Encoded, pooling: Pooling) -> Tensor:
     """Return a vector a row, float32 (batch, directions × output)."""
     if pooling == "last":
         return encoded.state[0][-1]
-    present = torch.arange(encoded.outputs.shape[1]) < encoded.lengths[:, None]  # (batch, time)
+    present = encoded.present
     if pooling == "max":
         return encoded.outputs.masked_fill(~present[..., None], -torch.inf).amax(dim=1)
     total = (encoded.outputs * present[..., None]).sum(dim=1)

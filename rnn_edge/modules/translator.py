@@ -114,8 +114,7 @@ class Translator(nn.Module):
             return state, None
         if self.spec.carries_readout:
             state = (*state, x.new_zeros(1, len(x), self.spec.readout_size))
-        present = torch.arange(encoded.outputs.shape[1]) < encoded.lengths[:, None]  # (batch, source)
-        return state, self.decoder.attention.remember(encoded.outputs, present)
+        return state, self.decoder.attention.remember(encoded.outputs, encoded.present)
 
     def decode(self, tokens: Tensor, state: State, memory: Memory | None) -> tuple[Tensor, State, Tensor | None]:
         """Read a stretch of every target row: logits, state after and attention weights of `AttentiveDecoder`."""

@@ -15,7 +15,7 @@ from rnn_edge.modules import Checkpoint, Network, State
 from rnn_edge.spec import ClassifierSpec
 from rnn_edge.text import Tokenizer
 from rnn_edge.training.examples import Batches, Examples, check_labels, forget_words, pad
-from rnn_edge.training.lesson import Moment
+from rnn_edge.training.lesson import Moment, as_when_it_runs
 from rnn_edge.training.options import TrainOptions
 
 __all__ = ["ClassificationLesson", "Classified"]
@@ -80,11 +80,8 @@ class ClassificationLesson:
 
     def look(self, model: Network) -> Classified:
         """Measure all held-out texts."""
-        training = model.training
-        model.eval()
-        with torch.inference_mode():
+        with as_when_it_runs(model):
             logits = torch.cat([model(pad([tokens for tokens, _ in rows])) for rows in self._in_batches()])
-        model.train(training)
         labels = torch.tensor([label for _, label in self._held_out])
         guesses = logits.argmax(dim=-1)
         return Classified(

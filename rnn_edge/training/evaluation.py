@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from rnn_edge.modules import LanguageModel
 from rnn_edge.text import Tokenizer
 from rnn_edge.training.data import Rows, token_rows, token_stream
+from rnn_edge.training.lesson import as_when_it_runs
 
 __all__ = ["Evaluation", "evaluate", "evaluate_rows"]
 
@@ -79,17 +80,14 @@ def evaluate_rows(
     model: LanguageModel, rows: Rows, *, characters_per_token: float, max_windows: int | None = None
 ) -> Evaluation:
     """Measure predictions in rows read side by side; with `max_windows`, in the first part of each row."""
-    training = model.training
-    model.eval()
     totals = torch.zeros(3, dtype=torch.float64)  # loss, first guesses, first three guesses
     tokens = 0
     state = model.start(rows.batch)
-    with torch.inference_mode():
+    with as_when_it_runs(model):
         for inputs, targets in rows.windows(_WINDOW_TOKENS)[:max_windows]:
             logits, state = model(inputs, state)  # (batch, time, vocab)
             totals += _measure(logits.flatten(0, 1), targets.flatten())
             tokens += targets.numel()
-    model.train(training)
     loss, top1, top3 = (totals / tokens).tolist()
     characters = round(tokens * characters_per_token)
     return Evaluation(loss=loss, top1=top1, top3=top3, tokens=tokens, characters=characters)

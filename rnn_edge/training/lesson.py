@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from rnn_edge.modules import Checkpoint, Network, State
 from rnn_edge.spec import ModelSpec
 
-__all__ = ["Learner", "Lesson", "Measured", "Moment"]
+__all__ = ["Learner", "Lesson", "Measured", "Moment", "as_when_it_runs"]
+
+
+@contextmanager
+def as_when_it_runs(model: nn.Module) -> Iterator[None]:
+    """Switch dropout and gradients off inside the block."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
 
 
 class Measured(Protocol):

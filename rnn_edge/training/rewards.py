@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
@@ -18,6 +17,7 @@ from rnn_edge.modules.attention import Memory
 from rnn_edge.modules.encoder import NOTHING
 from rnn_edge.text import Tokenizer
 from rnn_edge.training.examples import pad
+from rnn_edge.training.lesson import as_when_it_runs
 from rnn_edge.training.objectives import Read, Unrolled, draw, expected_risk, learnt_baseline, reinforce, unroll
 from rnn_edge.training.options import BleuSmoothing, TrainOptions
 
@@ -100,15 +100,6 @@ class Pupil:
             if not going.any():
                 return
 
-    @contextmanager
-    def as_when_it_runs(self) -> Iterator[None]:
-        """Switch dropout and gradients off."""
-        training = self.model.training
-        self.model.eval()
-        with torch.no_grad():
-            yield
-        self.model.train(training)
-
 
 def minimum_risk(pupil: Pupil, *, candidates: int, sharpness: float) -> Tensor:
     """Return the expected negative reward over candidates drawn for each source, and its target."""
@@ -128,7 +119,7 @@ def minimum_risk(pupil: Pupil, *, candidates: int, sharpness: float) -> Tensor:
 def _candidates(pupil: Pupil, count: int) -> list[list[tuple[int, ...]]]:
     """Return each source's candidates, each once, its target first; with their end tokens, where they have ended."""
     owners = torch.arange(len(pupil.sources)).repeat_interleave(count)
-    with pupil.as_when_it_runs():
+    with as_when_it_runs(pupil.model):
         read, state = pupil.encode(owners)
         steps = pupil.write(read, pupil.targets[owners, 0], state, draw, torch.ones_like(owners, dtype=torch.bool))
         drawn = torch.stack([tokens for _, tokens in islice(steps, pupil.most)], dim=1)
@@ -188,7 +179,7 @@ def mixer(pupil: Pupil, baseline: nn.Module, options: TrainOptions, *, told: int
 def _most_probable(pupil: Pupil, told: int, going: Tensor) -> Tensor:
     """Return what the most probable continuations of the first `told` tokens are worth, float32 (batch,)."""
     inputs = pupil.targets[:, :-1].clamp(min=0)
-    with pupil.as_when_it_runs():
+    with as_when_it_runs(pupil.model):
         read, state = pupil.encode()
         if told:
             _, state = read(inputs[:, :told], state)

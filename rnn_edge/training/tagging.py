@@ -15,7 +15,7 @@ from rnn_edge.modules.encoder import NOTHING
 from rnn_edge.spec import TaggerSpec
 from rnn_edge.text import Tokenizer
 from rnn_edge.training.examples import Batches, Examples, check_labels, forget_words, pad
-from rnn_edge.training.lesson import Moment
+from rnn_edge.training.lesson import Moment, as_when_it_runs
 from rnn_edge.training.options import TrainOptions
 
 __all__ = ["Tagged", "TaggingLesson"]
@@ -98,17 +98,14 @@ class TaggingLesson:
     def look(self, model: Network) -> Tagged:
         """Measure all held-out sentences."""
         assert isinstance(model, Tagger)
-        training = model.training
-        model.eval()
         loss, guesses = 0.0, []
-        with torch.inference_mode():
+        with as_when_it_runs(model):
             for rows in self._in_batches():
                 tokens, characters, labels = self._tensors(rows)
                 y = model(tokens, characters)
                 loss -= model.log_prob(y, labels).sum().item()
                 found, _ = model.decode(y, labels != NOTHING)
                 guesses += [row[: len(words)] for row, (words, _, _) in zip(found.tolist(), rows, strict=True)]
-        model.train(training)
         wanted = [labels for _, _, labels in self._held_out]
         words = sum(map(len, wanted))
         right = sum(sum(map(int.__eq__, *pair)) for pair in zip(guesses, wanted, strict=True))

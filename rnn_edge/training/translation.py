@@ -17,7 +17,7 @@ from rnn_edge.modules.encoder import NOTHING
 from rnn_edge.spec import TranslatorSpec
 from rnn_edge.text import Tokenizer
 from rnn_edge.training.examples import Batches, Examples, pad
-from rnn_edge.training.lesson import Moment
+from rnn_edge.training.lesson import Moment, as_when_it_runs
 from rnn_edge.training.objectives import read_as_told, told_first
 from rnn_edge.training.options import TrainOptions
 from rnn_edge.training.rewards import Pupil, minimum_risk, mixer, sentence_bleu
@@ -164,10 +164,8 @@ class TranslationLesson:
         return [self._held_out[first : first + _ROWS_AT_ONCE] for first in range(0, len(self._held_out), _ROWS_AT_ONCE)]
 
     def _measure(self, model: Network) -> Translated:
-        training = model.training
-        model.eval()
         loss, right, tokens = 0.0, 0, 0
-        with torch.inference_mode():
+        with as_when_it_runs(model):
             for batch in self._in_batches():
                 sources, targets = self._tensors(batch)
                 logits, wanted = model(sources, targets[:, :-1].clamp(min=0)), targets[:, 1:]
@@ -176,7 +174,6 @@ class TranslationLesson:
                 ).item()
                 right += int((logits.argmax(dim=-1) == wanted).sum())
                 tokens += int((wanted != NOTHING).sum())
-        model.train(training)
         return Translated(loss=loss / tokens, top1=right / tokens, tokens=tokens, pairs=len(self._held_out))
 
     def _write(self, model: Translator, batch: Sequence[tuple[list[int], list[int]]]) -> list[str]:
@@ -198,10 +195,8 @@ def write_greedily(model: Translator, sources: Tensor, *, start: int, end: int, 
 
     sources  int64 (batch, time), filled with -1
     """
-    training = model.training
-    model.eval()
     columns: list[Tensor] = []
-    with torch.inference_mode():
+    with as_when_it_runs(model):
         state, memory = model.encode(sources)
         tokens = sources.new_full((len(sources), 1), start)
         ended = torch.zeros(len(sources), dtype=torch.bool)
@@ -210,6 +205,5 @@ def write_greedily(model: Translator, sources: Tensor, *, start: int, end: int, 
             tokens = logits[:, -1].argmax(dim=-1, keepdim=True)  # (batch, 1)
             columns.append(tokens)
             ended |= tokens[:, 0] == end
-    model.train(training)
     rows = torch.cat(columns, dim=1).tolist()
     return [row[: row.index(end)] if end in row else row for row in rows]
