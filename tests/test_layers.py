@@ -77,6 +77,12 @@ def test_every_part_is_listed():
     assert parts - {"__init__", "__main__", "cli"} == set(ALLOWED)
 
 
+def test_commands_do_not_know_one_another():
+    for file in (PACKAGE / "cli").glob("*.py"):
+        ours = {name for name in _imports(file) if name.split(".")[:2] == ["rnn_edge", "cli"]}
+        assert file.stem == "__init__" or ours <= {"rnn_edge.cli.messages", "rnn_edge.cli.options"}
+
+
 def test_every_public_name_exists():
     for name in rnn_edge.__all__:
         assert getattr(rnn_edge, name) is not None

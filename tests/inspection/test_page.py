@@ -11,10 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from rnn_edge.bundle import Bundle
-from rnn_edge.cli import main
 from rnn_edge.inspection import inspect, page_of
 from rnn_edge.runtimes.load import BUILT_IN
 
@@ -99,34 +97,6 @@ def test_rankings_and_the_tree_are_drawn(page, inspection):
     drawn = [given["class"] for tag, given, _ in page.found if tag == "span" and "class" in given]
     assert len(drawn) == count(inspection.beams)
     assert "best" in drawn
-
-
-def invoke(*arguments):
-    return CliRunner().invoke(main, ["inspect", *arguments])
-
-
-def test_the_command_writes_the_page():
-    Path("program.py").write_text(TEXT)
-    result = invoke("--input", "program.py", "-o", "page.html")
-    assert result.exit_code == 0, result.output
-    assert result.output.startswith("page.html: ")
-    again = invoke(TEXT, "-o", "again.html")
-    assert again.exit_code == 0, again.output
-    assert Path("again.html").read_text() == Path("page.html").read_text()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [
-        (["-o", "page.html"], "give one TEXT, or --input"),
-        (["a", "b", "-o", "page.html"], "give one TEXT, or --input"),
-        (["a", "-o", "nowhere/page.html"], "there is no directory nowhere; create it"),
-    ],
-)
-def test_what_cannot_be_done_is_a_usage_error(arguments, problem):
-    result = invoke(*arguments)
-    assert result.exit_code == 2
-    assert problem in result.output
 
 
 @pytest.mark.slow

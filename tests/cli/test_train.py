@@ -12,12 +12,13 @@ from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner
+from cli.calling import call
+from click.testing import Result
 
 pytest.importorskip("torch")
 
-import rnn_edge.cli
 from rnn_edge.cli import main
+from rnn_edge.cli.train import _first_interrupt
 from rnn_edge.modules import load_checkpoint
 from rnn_edge.training.run import resume_path
 
@@ -26,8 +27,8 @@ QUICK = [*SMALL, "--epochs", "2", "--eval-interval", "10"]
 TEXT = "the cat sat on the mat, and the dog on the log\n" * 30
 
 
-def invoke(*arguments):
-    return CliRunner().invoke(main, ["train", *arguments])
+def invoke(*arguments) -> Result:
+    return call("train", *arguments)
 
 
 def sentence(*arguments, exit_code=1) -> str:
@@ -67,16 +68,6 @@ def test_json_is_one_object():
     assert found["perplexity"] > 1
     assert found["stopped_by"] == "epochs"
     assert found == {**found, **load_checkpoint(Path("model.pt")).history["held_out"]}
-
-
-def test_a_terminal_shows_one_line_that_changes(monkeypatch, capsys):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with rnn_edge.cli._progress_line() as show:
-        show("step 1", False)
-        show("step 2", True)
-    lines = capsys.readouterr().err.split("\r")
-    assert [line.strip() for line in lines] == ["", "step 1", "step 2"]
-    assert [line.count("\n") for line in lines] == [0, 0, 1]
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections")  # torch says that it is slow
@@ -219,7 +210,7 @@ def weights_in(path: str) -> list[float]:
 
 
 def test_a_second_ctrl_c_interrupts_at_once():
-    with rnn_edge.cli._first_interrupt() as interrupted:
+    with _first_interrupt() as interrupted:
         signal.raise_signal(signal.SIGINT)
         assert interrupted.is_set()
         with pytest.raises(KeyboardInterrupt):
@@ -229,7 +220,7 @@ def test_a_second_ctrl_c_interrupts_at_once():
 def test_a_background_job_that_ignores_ctrl_c_goes_on_ignoring_it():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with rnn_edge.cli._first_interrupt() as interrupted:
+        with _first_interrupt() as interrupted:
             signal.raise_signal(signal.SIGINT)
             assert not interrupted.is_set()
     finally:

@@ -1,39 +1,16 @@
-"""Providers on the command line: the table, options that are passed on, and nothing that falls back silently."""
+"""Where a graph is to run, as every command is told it: options that are passed on, and no silent fallback."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
-from click.testing import CliRunner, Result
-from helpers import tiny_bundle
+from cli.calling import call
 
-from rnn_edge.cli import main
 from rnn_edge.runtimes.providers import PROVIDERS, why_not
 
 NO_CUDA = "provider 'cuda' is not in this build of onnxruntime"
 needs_no_cuda = pytest.mark.skipif(not why_not(PROVIDERS["cuda"]), reason="this machine has CUDA")
 
-
-def call(*arguments: str) -> Result:
-    return CliRunner().invoke(main, list(arguments))
-
-
-@pytest.fixture(autouse=True)
-def _bundle() -> None:
-    tiny_bundle(Path("model.rnn"))
-
-
-def test_the_table_tells_of_every_provider():
-    rows = json.loads(call("providers", "--json").stdout)
-    assert [row["name"] for row in rows] == list(PROVIDERS)
-    cpu, cuda, *_ = rows
-    assert (cpu["usable"], cpu["verified"], cpu["form"]) == (True, "hardware", "scan")
-    assert (cuda["verified"], cuda["precisions"]) == ("no", ["fp32", "fp16"])
-    told = call("providers").stdout
-    assert all(provider.full_name in told for provider in PROVIDERS.values())
-    assert "can be used here" in told
+pytestmark = pytest.mark.usefixtures("files")
 
 
 @needs_no_cuda
@@ -65,8 +42,3 @@ def test_the_fastest_provider_is_named_on_standard_error():
     assert done.exit_code == 0
     assert "µs a token" in done.stderr
     assert "the fastest here" in done.stderr
-
-
-def test_placement_tells_what_ran_where():
-    assert json.loads(call("placement", "model.rnn", "--json").stdout)["CPUExecutionProvider"]["Scan"] == 1
-    assert call("placement").stdout.startswith("CPUExecutionProvider: ")
