@@ -50,7 +50,7 @@ def answers(task: str, *texts: str, as_json: bool, **choices) -> list:
 
 @pytest.mark.parametrize(("task", "texts", "lines"), [
     ("complete", ["", "a"], ["ab", "ab"]),
-    ("translate", ["c", ""], ["ab", "ab"]),
+    ("translate", ["c", "", "c"], ["ab", "", "ab"]),
     ("describe", ["[1, 2.5]"], ["ab"]),
     ("classify", ["abc", "a"], ["long", "short"]),
     ("embed", ["abc", "a"], ["[3.0, 0.1]", "[1.0, 0.1]"]),

@@ -110,20 +110,25 @@ class Translator:
         """Return translations of a text, best first; of several texts, what each gives alone.
 
         There are `num_return_sequences`, or fewer where no more exist; each has at most 200 tokens, unless
-        `max_new_tokens` says otherwise.
+        `max_new_tokens` says otherwise. A blank text has one translation, the empty one, whatever the options: a
+        network that never read such a text would make one up.
 
         attention  tell also each token's log-prob, and where the network looked when it wrote it
         """
         if attention and not self._decoder.has_attention:
             raise OptionsError("this network has no attention: leave out attention=True")
-        rows = [encode(self._source, each, with_end=True) for each in as_texts(text)]
-        translations = in_batches(
-            rows,
-            [(len(row),) for row in rows],
-            partial(self._translate, options=options, attention=attention),
-            rows_at_once=_rows_at_once(options),
+        texts = as_texts(text)
+        rows = [encode(self._source, each, with_end=True) for each in texts if each.strip()]
+        translations = iter(
+            in_batches(
+                rows,
+                [(len(row),) for row in rows],
+                partial(self._translate, options=options, attention=attention),
+                rows_at_once=_rows_at_once(options),
+            )
         )
-        return translations[0] if isinstance(text, str) else translations
+        all_of_them = [next(translations) if each.strip() else [_nothing(attention)] for each in texts]
+        return all_of_them[0] if isinstance(text, str) else all_of_them
 
     def score(self, texts: Sequence[str], translations: Sequence[str]) -> list[float]:
         """Return the log-prob of a given translation of each text, with its end token where there is one."""
@@ -273,6 +278,12 @@ class _Writer:
             score=completion.score,
             finish_reason=completion.finish_reason,
         )
+
+
+def _nothing(attention: bool) -> Translation:
+    """Return the translation of a blank text, which no network was asked for."""
+    looked = Attention(np.zeros((0, 0), np.float32), (), ()) if attention else None
+    return Translation("", (), 0.0, 0.0, "end", () if attention else None, looked)
 
 
 def _rows_at_once(options: GenerateOptions) -> int:

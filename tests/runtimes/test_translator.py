@@ -151,12 +151,29 @@ def test_whatever_is_forced_each_text_is_as_it_would_be_alone(several, prefix, n
     )
     found = model.translate(several, chosen)
     assert found == [model.translate(text, chosen) for text in several]
-    assert all(each.text.startswith(prefix) and "OW1 L" not in each.text for many in found for each in many)
+    written = [each.text for text, many in zip(several, found, strict=True) for each in many if text.strip()]
+    assert all(text.startswith(prefix) and "OW1 L" not in text for text in written)
 
 
-def test_an_empty_text_is_read_as_the_end_token():
-    assert speller({"": [AH0]}).translate("")[0].text == "AH0"
-    assert speller({}).translate([]) == []
+@pytest.mark.parametrize("blank", ["", "  ", "\u3000\t\r"])
+def test_a_blank_text_has_the_empty_translation_which_no_network_is_asked_for(blank):
+    pair = RememberingPair(random_scores(TARGET.vocab_size, 0), has_attention=True)
+    model = Translator(pair, pair, SOURCE, TARGET)
+    many = GenerateOptions(num_beams=3, num_return_sequences=3, forced_prefix="HH")
+    (found,) = model.translate(blank, many)
+    assert (found.text, found.tokens, found.log_prob, found.finish_reason) == ("", (), 0.0, "end")
+    assert (found.token_log_probs, found.attention) == (None, None)
+    (explained,) = model.translate(blank, attention=True)
+    assert explained.token_log_probs == explained.attention.written == explained.attention.source == ()
+    assert explained.attention.weights.shape == (0, 0)
+    assert pair.encoded == []
+    assert model.translate([]) == []
+
+
+def test_blank_texts_stay_in_their_places():
+    model = speller({"hello": [HH, AH0, L, OW1], "lo": [L, OW1]})
+    found = model.translate(["", "lo", " ", "hello", ""])
+    assert [each.text for (each,) in found] == ["", "L OW1", "", "HH AH0 L OW1", ""]
 
 
 def test_it_tells_where_it_looked():
