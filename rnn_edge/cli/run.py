@@ -19,6 +19,16 @@ if TYPE_CHECKING:
     from rnn_edge.runtimes.sessions import Place
 
 _LINES_AT_ONCE = 256
+_SAME_NAMES = (
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+    "length_penalty",
+    "narrowing",
+    "beam_threshold",
+    "diversity_penalty",
+    "coverage_penalty",
+)
+"""Of options that are called the same in Python and have the same defaults."""
 
 
 @click.command()
@@ -41,6 +51,7 @@ _LINES_AT_ONCE = 256
     ("--beam-threshold", float, 0.0, "Drop what is less than so many times as probable as the best."),
     ("--beam-groups", int, 1, "Beams that search apart, for different completions."),
     ("--diversity-penalty", float, 0.0, "For saying what an earlier group says."),
+    ("--coverage-penalty", float, 0.0, "With attention: a beam's translations lose by what they have not looked at."),
     ("--prefix", str, "", "Every text begins with this."),
     ("--seed", int, 0, "The same seed draws the same texts."),
     ("--batch-size", int, 16, "Texts that a language model completes together; the results are the same."),
@@ -103,7 +114,6 @@ def _generate_options(*, usual_return: int, **choices: Any) -> GenerateOptions:
     draws = {name: choices[name] for name in ("temperature", "top_k", "top_p", "min_p") if choices[name] is not None}
     do_sample = bool(draws) if choices["sample"] is None else choices["sample"]
     max_new_tokens = choices["max_new_tokens"]
-    same_names = ("repetition_penalty", "no_repeat_ngram_size", "length_penalty", "narrowing", "beam_threshold")
     return GenerateOptions(
         max_new_tokens=max_new_tokens if max_new_tokens is not None else 20 if num_return == 1 else 4,
         num_beams=_beams(choices["beam_size"], num_return, do_sample=do_sample),
@@ -111,12 +121,11 @@ def _generate_options(*, usual_return: int, **choices: Any) -> GenerateOptions:
         do_sample=do_sample,
         early_stopping={"true": True, "false": False}.get(choices["early_stopping"], "never"),
         num_beam_groups=choices["beam_groups"],
-        diversity_penalty=choices["diversity_penalty"],
         seed=choices["seed"],
         stop_strings=choices["stop"] or (() if choices["multiline"] else ("\n",)),
         bad_words=choices["bad_word"],
         forced_prefix=choices["prefix"],
-        **{name: choices[name] for name in same_names},
+        **{name: choices[name] for name in _SAME_NAMES},
         **draws,
     )
 

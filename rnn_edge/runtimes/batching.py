@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from rnn_edge.runtimes.arrays import Floats, reorder
+from rnn_edge.runtimes.arrays import reorder
 from rnn_edge.runtimes.decoding import Position, StepModel, greedily, join, randomly, step
 from rnn_edge.runtimes.options import GenerateOptions
 from rnn_edge.runtimes.paths import Path, Rules, extend
@@ -38,8 +38,8 @@ class Search(Protocol):
 _Search = TypeVar("_Search", bound=Search)
 Admit: TypeAlias = Callable[[int], tuple[list[_Search], Position | None]]
 """From the most that there is room for, to so many searches and a row for each live path; fewer where no more come."""
-Advance: TypeAlias = Callable[[Sequence[_Search], Floats], list[int]]
-"""Make the paths of searches one token longer; from their scores to the rows that those which go on grew from."""
+Advance: TypeAlias = Callable[[Sequence[_Search], Position], list[int]]
+"""Make the paths of searches one token longer; from where they stand to the rows that those which go on grew from."""
 
 
 class Walks:
@@ -65,19 +65,16 @@ class Walks:
         self.generators = [generator for path, generator in pairs if path.finish is None]
 
 
-def advance_walks(walks: Sequence[Walks], logits: Floats, rules: Rules, options: GenerateOptions) -> list[int]:
-    """Make every path one token longer; return the rows of those that go on.
-
-    logits  float32 (live paths, vocab)
-    """
+def advance_walks(walks: Sequence[Walks], position: Position, rules: Rules, options: GenerateOptions) -> list[int]:
+    """Make every path, a row of the position, one token longer; return the rows of those that go on."""
     paths = [path for each in walks for path in each.live]
     rows = range(len(paths))
     if options.do_sample:
         choose = randomly(rules, options, [generator for each in walks for generator in each.generators])
     else:
         choose = greedily(rules)
-    tokens = choose(logits, paths, rows)
-    log_probs = log_probs_of(logits, np.arange(len(paths)), tokens)
+    tokens = choose(position.logits, paths, rows)
+    log_probs = log_probs_of(position.logits, np.arange(len(paths)), tokens)
     longer = [
         extend(path, token, log_prob, rules)
         for path, token, log_prob in zip(paths, tokens.tolist(), log_probs.tolist(), strict=True)
@@ -111,7 +108,7 @@ def in_turn(
             both = [each for each in (position, fresh) if each is not None]
             position = join(both) if len(both) == 2 else position or fresh
         elif crew and position is not None:
-            rows = advance(crew, position.logits)
+            rows = advance(crew, position)
             crew = [search for search in crew if search.live]
             position = _step(model, crew, position, rows) if rows else None
         else:

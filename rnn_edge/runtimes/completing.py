@@ -8,22 +8,25 @@ from __future__ import annotations
 
 from codecs import getincrementaldecoder, utf_8_decode
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from rnn_edge.errors import RnnEdgeError
+from rnn_edge.errors import OptionsError, RnnEdgeError
+from rnn_edge.runtimes.arrays import join_states
 from rnn_edge.runtimes.bad_words import BadWords
 from rnn_edge.runtimes.batching import Admit, Search, Walks, advance_walks, in_turn
+from rnn_edge.runtimes.coverage import CoveringModel, uncovered
 from rnn_edge.runtimes.covers import Cover, best_covers, follow, spell
 from rnn_edge.runtimes.decoding import (
     BeamSearch,
     Position,
     Pruning,
     StepModel,
+    Uncovered,
     advance,
     greedily,
     join,
@@ -64,7 +67,8 @@ class Completion:
     text           what comes after the text as typed, up to a stop string; whole characters only
     tokens         ids after the settled tokens: those that cover the word being typed, then the new ones
     log_prob       sum over these tokens, as the model gives it, whatever the sampling options
-    score          log_prob / len(tokens)**length_penalty; of a beam, after the penalties for repeating and likeness
+    score          log_prob / len(tokens)**length_penalty; of a beam, after the penalties for repeating, for likeness
+                   and for what was not looked at
     finish_reason  the end token, a stop string, max_new_tokens, or that no token may follow
     """
 
@@ -80,7 +84,7 @@ class Completer:
 
     def __init__(self, model: StepModel, tokenizer: Tokenizer) -> None:
         self.table = TokenTable.of(tokenizer)
-        self._model = model
+        self.model = model
         self._tokenizer = tokenizer
         self._bad_words = lru_cache(_BAD_WORDS_KEPT)(partial(BadWords, tokenizer.token_bytes))
 
@@ -114,7 +118,7 @@ class Completer:
                 failures.append(error)
             if not taken:
                 return [], None
-            position = read(self._model, [tokens for tokens, _ in taken])
+            position = read(self.model, [tokens for tokens, _ in taken])
             return self._admit(position, [prompt for _, prompt in taken], options)
 
         for search in self._run(admit, options, batch_size=batch_size):
@@ -156,16 +160,17 @@ class Completer:
     def _run(self, admit: Admit[Any], options: GenerateOptions, *, batch_size: int) -> Iterator[Search]:
         """Yield the searches that are admitted when they are done."""
         if options.num_beams > 1:
-            return in_turn(self._model, admit, advance, batch_size=batch_size)
+            go_on_in_beams = partial(advance, uncovered=self._uncovered(options))
+            return in_turn(self.model, admit, go_on_in_beams, batch_size=batch_size)
         go_on = partial(advance_walks, rules=self._rules(options), options=options)
-        return in_turn(self._model, admit, go_on, batch_size=batch_size)
+        return in_turn(self.model, admit, go_on, batch_size=batch_size)
 
     def _walk(self, position: Position, prompt: Prompt, options: GenerateOptions) -> Iterator[Path]:
         """Yield the one path of a text as it starts, and after each step."""
         generators, rules = _generators(options), self._rules(options)
         starts, position = self._start(position, prompt, options, generators)
         choose = randomly(rules, options, generators) if options.do_sample else greedily(rules)
-        return (path for (path,) in walk(self._model, starts, position, choose, rules))
+        return (path for (path,) in walk(self.model, starts, position, choose, rules))
 
     def _start(
         self,
@@ -185,8 +190,11 @@ class Completer:
             log_probs = np.array([cover.log_prob for cover in covers])
             covers = [covers[draw(log_probs, options, generator)] for generator in generators]
         paths = [begin(cover.tokens, cover.log_prob, cover.rest, rules, prompt.before) for cover in covers]
+        if tell := self._uncovered(options):
+            left = tell(join_states(cover.state for cover in covers)).tolist()
+            paths = [replace(path, uncovered=each) for path, each in zip(paths, left, strict=True)]
         live = [cover for cover, path in zip(covers, paths, strict=True) if not path.finish]
-        return paths, follow(self._model, live) if live else take(position, [])
+        return paths, follow(self.model, live) if live else take(position, [])
 
     def _covers(self, position: Position, prompt: Prompt, limit: int, rules: Rules) -> list[Cover]:
         """Return the best covers of a word, or its own tokens where nothing covers it."""
@@ -194,8 +202,18 @@ class Completer:
         if rules.bad_words is not None:
             before = rules.bad_words.tail(prompt.before) + typed
             allowed = partial(_is_clean, rules.bad_words, before)
-        covers = best_covers(self._model, position, typed, self.table, limit=limit, allowed=allowed)
-        return covers or [spell(self._model, position, self._tokenizer.encode(prompt.pending))]
+        covers = best_covers(self.model, position, typed, self.table, limit=limit, allowed=allowed)
+        return covers or [spell(self.model, position, self._tokenizer.encode(prompt.pending))]
+
+    def _uncovered(self, options: GenerateOptions) -> Uncovered | None:
+        """Return what tells how much a path has not looked at, where that counts."""
+        if not options.coverage_penalty:
+            return None
+        if not isinstance(self.model, CoveringModel):
+            raise OptionsError(
+                "coverage_penalty is about where a network looks, and this one has no attention: leave it out"
+            )
+        return partial(uncovered, penalty=options.coverage_penalty)
 
     def _rules(self, options: GenerateOptions) -> Rules:
         return Rules(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -28,6 +28,7 @@ __all__ = [
     "Pruning",
     "Rules",
     "StepModel",
+    "Uncovered",
     "advance",
     "beam_search",
     "begin",
@@ -79,6 +80,8 @@ Choose: TypeAlias = Callable[[Floats, Sequence[Path], Sequence[int]], Ids]
 
 The token is NOTHING where none may follow.
 """
+Uncovered: TypeAlias = Callable[[State], Doubles]
+"""From a state to what is taken from the score of each row's path for what it has not looked at, float64 (batch,)."""
 
 
 def read(model: StepModel, prompts: Sequence[Sequence[int]], state: State | None = None) -> Position:
@@ -214,12 +217,13 @@ def beam_search(
     num_beams: int,
     length_penalty: float = 0.0,
     pruning: Pruning = _KEEP_ALL,
+    uncovered: Uncovered | None = None,
 ) -> list[list[Path]]:
     """Continue each prompt's paths with a beam: the `num_beams` most probable that have not ended, at every step.
 
     starts          each prompt's first paths, at most as many as a group has beams
     position        a row for each path that has not ended yet, in their order
-    length_penalty  paths are ranked by (log_prob - lost) / tokens**length_penalty
+    length_penalty  paths are ranked by (log_prob - lost) / tokens**length_penalty, less what they left uncovered
     returns         each prompt's best ended paths, at most num_beams, best first
 
     A prompt is done when nothing that goes on can still be among its best, unless `pruning` says otherwise. Of equals,
@@ -232,7 +236,7 @@ def beam_search(
     if pruning.num_groups > 1:
         position = take(position, _rows_of_groups(starts, pruning.num_groups))
     while any(search.live for search in searches):
-        rows = advance(searches, position.logits)
+        rows = advance(searches, position, uncovered)
         if rows:
             newest = [path.tokens[-1] for search in searches for path in search.live]
             position = step(model, newest, reorder(position.state, rows))
@@ -274,26 +278,35 @@ class BeamSearch:
         """Return the best paths that have ended, best first."""
         return rank([path for paths in self._ended for path in paths], self._length_penalty)[: self._num_beams]
 
-    def advance(self, logits: Floats) -> list[int]:
+    def advance(self, logits: Floats, uncovered: Doubles | None = None) -> list[int]:
         """Make every path one token longer and keep the best; return the row that each of them grew from.
 
-        logits  float32 (live paths, vocab)
+        logits     float32 (live paths, vocab)
+        uncovered  what paths that grow from a row leave uncovered, float64 (live paths,)
         """
         crowd = np.zeros(logits.shape[1])  # how many paths of earlier groups took each token
         parents: list[int] = []
         first = 0  # row of the group's first path
         for group, paths in enumerate(self._live):
-            going = self._advance_group(group, logits[first : first + len(paths)], crowd)
+            rows = slice(first, first + len(paths))
+            going = self._advance_group(group, logits[rows], crowd, None if uncovered is None else uncovered[rows])
             parents += [first + row for row, _ in going]
             first += len(paths)
         return parents
 
-    def _advance_group(self, group: int, logits: Floats, crowd: Doubles) -> list[tuple[int, Path]]:
+    def _advance_group(
+        self, group: int, logits: Floats, crowd: Doubles, uncovered: Doubles | None
+    ) -> list[tuple[int, Path]]:
         """Return the paths of a group that go on, each with the row it grew from; count them in the crowd."""
         penalties = crowd * self._pruning.diversity_penalty if self._pruning.num_groups > 1 else None
         narrowing = self._pruning.narrowing
         width = self._width - len(self._ended[group]) if narrowing else self._width
         grown = _grow(self._live[group], logits, width if narrowing else 2 * width, self._rules, penalties)
+        if uncovered is not None:
+            grown = [
+                (row, path if path.finish == "stuck" else replace(path, uncovered=float(uncovered[row])))
+                for row, path in grown
+            ]
         if grown and self._pruning.threshold:
             least = _rating(grown[0][1]) + math.log(self._pruning.threshold)
             grown = [each for each in grown if _rating(each[1]) >= least]
@@ -323,13 +336,15 @@ class BeamSearch:
         return going if hopeful else []
 
 
-def advance(searches: Sequence[BeamSearch], logits: Floats) -> list[int]:
-    """Advance several searches, whose paths are rows under one another; return the rows that theirs grew from."""
+def advance(searches: Sequence[BeamSearch], position: Position, uncovered: Uncovered | None = None) -> list[int]:
+    """Advance several searches, whose paths are rows of a position; return the rows that theirs grew from."""
+    left = None if uncovered is None else uncovered(position.state)
     parents: list[int] = []
     first = 0  # row of the search's first path
     for search in searches:
         rows = len(search.live)
-        parents += [first + row for row in search.advance(logits[first : first + rows])]
+        mine = slice(first, first + rows)
+        parents += [first + row for row in search.advance(position.logits[mine], None if left is None else left[mine])]
         first += rows
     return parents
 

@@ -29,13 +29,21 @@ _NUMBERS = {
     "length_penalty": (-10.0, 10.0),
     "beam_threshold": (0.0, 1.0),
     "diversity_penalty": (0.0, 1e6),
+    "coverage_penalty": (0.0, 100.0),
 }
 _TEXTS = {"stop_strings": "a stop string", "bad_words": "a bad word"}
 _MOST_TEXTS = 100
 _LONGEST_TEXT = 1_000  # characters
 
 _OF_SAMPLES = ("temperature", "top_k", "top_p", "min_p")
-_OF_BEAMS = ("early_stopping", "narrowing", "beam_threshold", "num_beam_groups", "diversity_penalty")
+_OF_BEAMS = (
+    "early_stopping",
+    "narrowing",
+    "beam_threshold",
+    "num_beam_groups",
+    "diversity_penalty",
+    "coverage_penalty",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +66,7 @@ class GenerateOptions:
     beam_threshold: float = 0.0  # drop hypotheses less than this many times as probable as the best
     num_beam_groups: int = 1  # beams that search side by side, each avoiding what those before it say
     diversity_penalty: float = 0.0  # taken from a token's log-prob for each beam of earlier groups that took it
+    coverage_penalty: float = 0.0  # weight of what a translation has not looked at, in its score
     seed: int = 0
     stop_strings: tuple[str, ...] = ()  # a completion ends before the first of these
     bad_words: tuple[str, ...] = ()  # never said, in whatever tokens

@@ -51,6 +51,7 @@ class Path:
     new_tokens  how many tokens said something new; those that only spell what was typed did not
     before      the tokens of the prompt, for the rules that look back
     lost        what penalties took from the log-prob that it is ranked by
+    uncovered   what is taken from its score for the places of the source that it has not looked at
     """
 
     tokens: tuple[int, ...] = ()
@@ -60,6 +61,7 @@ class Path:
     finish: FinishReason | None = None
     before: tuple[int, ...] = ()
     lost: float = 0.0
+    uncovered: float = 0.0
 
 
 def begin(tokens: tuple[int, ...], log_prob: float, said: bytes, rules: Rules, before: tuple[int, ...] = ()) -> Path:
@@ -127,7 +129,10 @@ def _repeating(tokens: tuple[int, ...], size: int) -> list[int]:
 
 def score(path: Path, length_penalty: float) -> float:
     """Return what a path is ranked by."""
-    return (path.log_prob - path.lost) / len(path.tokens) ** length_penalty if path.tokens else 0.0
+    if not path.tokens:
+        return 0.0
+    per_length: float = (path.log_prob - path.lost) / len(path.tokens) ** length_penalty
+    return per_length - path.uncovered
 
 
 def rank(paths: Sequence[Path], length_penalty: float) -> list[Path]:

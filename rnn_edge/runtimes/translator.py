@@ -9,8 +9,8 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol, overload
+from functools import cached_property, partial
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from rnn_edge.errors import BundleError, OptionsError, TextError
 from rnn_edge.runtimes.arrays import NOTHING, Doubles, Floats, Ids, State, reorder
 from rnn_edge.runtimes.completing import Completer, Completion, Prompt
+from rnn_edge.runtimes.coverage import CoveringModel, LookingModel
 from rnn_edge.runtimes.decoding import ROWS_AT_ONCE, StepModel, read
 from rnn_edge.runtimes.options import GenerateOptions
 from rnn_edge.runtimes.paths import FinishReason
@@ -25,21 +26,10 @@ from rnn_edge.runtimes.reading import WholeModel, as_texts, encode, in_batches, 
 from rnn_edge.runtimes.scores import log_probs_of
 from rnn_edge.text import END, Tokenizer
 
-__all__ = ["Attention", "Describer", "LookingModel", "Translation", "Translator"]
+__all__ = ["Attention", "Describer", "Translation", "Translator"]
 
 _DEFAULTS = GenerateOptions()
 _USUAL_LENGTH = 200  # a trained network ends by itself; this is for when it does not
-
-
-class LookingModel(StepModel, Protocol):
-    """A decoder that may look at what was read."""
-
-    @property
-    def has_attention(self) -> bool:
-        """Return whether it does."""
-
-    def look(self, tokens: Ids, state: State) -> tuple[Floats, State, Floats]:
-        """Read as `step` does; return also where each row's last token looked, float32 (batch, source)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +81,7 @@ class Translator:
         self._decoder = decoder
         self._source = source
         self._target = target
-        self._writer = _Writer(decoder, target)
+        self._writer = _Writer(decoder, target, CoveringModel(decoder) if decoder.has_attention else None)
         self._joined = joined
 
     @overload  # a str is a sequence of str too, so the order matters
@@ -219,13 +209,19 @@ class Describer:
 class _Writer:
     """The half of a network that writes: from a first state to texts."""
 
-    def __init__(self, model: StepModel, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: StepModel, tokenizer: Tokenizer, covering: CoveringModel | None = None) -> None:
         if tokenizer.start_id is None:
             raise BundleError(f"this network cannot begin to write: its vocabulary has no {END}")
         self._model = model
         self._tokenizer = tokenizer
         self._start = tokenizer.start_id
         self._completer = Completer(model, tokenizer)
+        self._covering = covering
+
+    @cached_property
+    def _covering_completer(self) -> Completer:
+        assert self._covering is not None
+        return Completer(self._covering, self._tokenizer)
 
     def write(self, state: State, options: GenerateOptions) -> list[list[Translation]]:
         """Return what each row of a state leads to, best first."""
@@ -235,9 +231,12 @@ class _Writer:
             options = dataclasses.replace(options, forced_prefix=" ".join(options.forced_prefix.split()))
         rows = state[0].shape[1]
         forced, pending = self.forced(options)
-        position = read(self._model, [[self._start, *forced]] * rows, state)
+        completer = self._completer
+        if options.coverage_penalty and self._covering:
+            completer, state = self._covering_completer, self._covering.begin(state)
+        position = read(completer.model, [[self._start, *forced]] * rows, state)
         prompt = Prompt(pending, tuple(forced) if options.looks_back else ())
-        found = self._completer.complete(position, [prompt] * rows, options)
+        found = completer.complete(position, [prompt] * rows, options)
         return [[self._translation(completion) for completion in completions] for completions in found]
 
     def forced(self, options: GenerateOptions) -> tuple[list[int], str]:

@@ -93,6 +93,18 @@ def test_options_of_decoding_reach_the_model(files):
     assert "only matters with several beams" in refused("run", "model.rnn", "a", "--beam-threshold", "0.5")
 
 
+def test_coverage_is_for_translators_with_attention(files):
+    export_network(Path("looks.rnn"), "translate", attention="bahdanau")
+    arguments = ("the mat", "--beam-size", "4", "--num-return", "4", "--max-new-tokens", "4")
+    plain, covered, other = (
+        call("run", "looks.rnn", *arguments, "--coverage-penalty", penalty).stdout.splitlines()
+        for penalty in ("0", "5", "0.01")
+    )
+    assert len(covered) == 4
+    assert plain == other != covered
+    assert "has no attention" in refused("run", "model.rnn", "the c", "--beam-size", "4", "--coverage-penalty", "0.2")
+
+
 def test_options_of_writing_are_refused_where_nothing_is_written(monkeypatch):
     model = Classifier(RowReader(lambda row: np.float32([len(row), 2])), Tokenizer.characters("ab"), ["long", "short"])
     monkeypatch.setattr("rnn_edge.runtimes.load", lambda *_, **__: model)

@@ -17,6 +17,8 @@ from rnn_edge.runtimes.arrays import Floats, Ids, State
 
 History = tuple[int, ...]
 Scores = Callable[[History], Sequence[float]]
+Looks = Callable[[History], Sequence[float]]
+"""Where a network looks when it writes the token after a history."""
 
 about = partial(pytest.approx, abs=1e-5)
 """Log-probs of float32 scores."""
@@ -82,6 +84,28 @@ class RememberingModel:
         return [self._histories[int(number)] for number in h[0, :, 0]]
 
 
+class LookingModel:
+    """A remembering model that looks at the places of a source; its state ends with their mask, all of them there."""
+
+    has_attention = True
+
+    def __init__(self, scores: Scores, looks: Looks) -> None:
+        self._remembering = RememberingModel(scores)
+        self._looks = looks
+
+    def start(self, batch: int) -> State:
+        return (*self._remembering.start(batch), np.ones((len(self._looks(())), batch, 1), np.bool_))
+
+    def step(self, tokens: Ids, state: State) -> tuple[Floats, State]:
+        logits, after = self._remembering.step(tokens, state[:2])
+        return logits, (*after, state[2])
+
+    def look(self, tokens: Ids, state: State) -> tuple[Floats, State, Floats]:
+        logits, after = self.step(tokens, state)
+        histories = self._remembering.histories(after[:2])
+        return logits, after, np.array([self._looks(history) for history in histories], np.float32)
+
+
 def _without_padding(row: list[int]) -> History:
     tokens = tuple(token for token in row if token != -1)
     assert row == [-1] * (len(row) - len(tokens)) + list(tokens), "pad on the left"
@@ -97,6 +121,17 @@ def random_scores(vocab_size: int, seed: int) -> Scores:
         return generator.normal(scale=2.0, size=vocab_size).astype(np.float32).tolist()
 
     return scores
+
+
+def random_looks(places: int, seed: int) -> Looks:
+    """Return shares of 1 that differ for every history, mostly one place's, the same for the same seed."""
+
+    @cache
+    def looks(history: History) -> list[float]:
+        generator = np.random.default_rng((seed, *(token + 1 for token in history)))
+        return generator.dirichlet(np.full(places, 0.3)).astype(np.float32).tolist()
+
+    return looks
 
 
 def scores_after(vocab_size: int, following: Mapping[History, Mapping[int, float]]) -> Scores:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from runtimes.fakes import History, Scores
+from runtimes.fakes import History, Looks, Scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,7 @@ class Setting:
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
     bad_words: tuple[bytes, ...] = ()
+    looks: Looks | None = None
 
     def said(self, path: History) -> bytes:
         whole = b"".join(self.token_bytes[token] for token in path if token != self.end_id)
@@ -83,6 +84,14 @@ class Setting:
             self.restricted(path[:index], self.log_probs(path[:index]))[token] for index, token in enumerate(path)
         )
 
+    def coverage(self, path: History) -> float:
+        """Return how well a source is covered: for each token but the first, the network looked somewhere before."""
+        if not path or self.looks is None:
+            return 0.0
+        written = (*self.prompt, *path)
+        looked = [self.looks(written[:index]) for index in range(1, len(written))]
+        return math.fsum(math.log(min(math.fsum(place), 1.0)) for place in zip(*looked, strict=True))
+
 
 def greedy(setting: Setting) -> tuple[History, str]:
     path: History = ()
@@ -130,6 +139,7 @@ def beam(
     threshold: float = 0.0,
     num_groups: int = 1,
     diversity_penalty: float = 0.0,
+    coverage_penalty: float = 0.0,
 ) -> list[tuple[History, float]]:
     """Return the paths that a beam finds, best first, each with its score."""
     size = num_beams // num_groups
@@ -156,17 +166,21 @@ def beam(
             in_order = [
                 path for path in in_order if not threshold or grown[path] >= grown[in_order[0]] + math.log(threshold)
             ]
-            finished = [(path, grown[path] / (len(path) or 1) ** length_penalty) for path in in_order[:width]]
+            scores = {
+                path: grown[path] / (len(path) or 1) ** length_penalty + coverage_penalty * setting.coverage(path)
+                for path in in_order
+            }
+            finished = [(path, scores[path]) for path in in_order[:width]]
             ended[group] += [each for each in finished if each[0] in ending]
             ended[group] = sorted(ended[group], key=lambda each: -each[1])[:size]
             going = [path for path in in_order if path not in ending][:size]
             took = [*going, *(path for path in in_order[:width] if path in ending - live_before)]
             taken.update(path[-1] for path in took if path[-1] != setting.end_id)
             if len(ended[group]) == size and going:
-                lengths: Sequence[int] = [len(going[0])]
+                hope = max(scores[path] for path in going)
                 if early_stopping == "never":
                     lengths = range(len(going[0]) + 1, setting.max_new_tokens + 1)
-                hope = max(grown[going[0]] / length**length_penalty for length in lengths)
+                    hope = max(grown[going[0]] / length**length_penalty for length in lengths)
                 if early_stopping is True or narrowing or hope <= ended[group][-1][1]:
                     going = []
             live[group] = {path: grown[path] for path in going}

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate
 
 import numpy as np
 import pytest
 from runtimes import reference
-from runtimes.fakes import RememberingModel, about, random_scores
+from runtimes.fakes import LookingModel, RememberingModel, about, random_looks, random_scores
 from runtimes.reference import Setting
 
 from rnn_edge.runtimes.bad_words import BadWords
+from rnn_edge.runtimes.coverage import CoveringModel, uncovered
 from rnn_edge.runtimes.decoding import Path, Pruning, Rules, beam_search, greedily, randomly, read, walk
 from rnn_edge.runtimes.options import GenerateOptions
+from rnn_edge.runtimes.paths import score
 
 SLOWLY = pytest.param(range(1000, 12_000), marks=pytest.mark.slow)
 seeds = pytest.mark.parametrize("seeds", [range(1000), SLOWLY], ids=["some", "many"])
@@ -56,8 +59,12 @@ def rules_of(setting: Setting) -> Rules:
     )
 
 
-def search(setting: Setting, *, num_beams: int, length_penalty: float = 0.0, **pruning) -> list[Path]:
+def search(
+    setting: Setting, *, num_beams: int, length_penalty: float = 0.0, coverage_penalty: float = 0.0, **pruning
+) -> list[Path]:
     model = RememberingModel(setting.scores)
+    if setting.looks:
+        model = CoveringModel(LookingModel(setting.scores, setting.looks))
     (found,) = beam_search(
         model,
         [[Path(before=setting.prompt)]],
@@ -66,6 +73,7 @@ def search(setting: Setting, *, num_beams: int, length_penalty: float = 0.0, **p
         num_beams=num_beams,
         length_penalty=length_penalty,
         pruning=Pruning(**pruning),
+        uncovered=partial(uncovered, penalty=coverage_penalty) if coverage_penalty else None,
     )
     return found
 
@@ -135,6 +143,8 @@ def test_a_narrow_beam_finds_what_the_reference_finds(seeds):
     for seed in seeds:
         generator = np.random.default_rng(seed)
         setting = random_setting(generator, vocab_size=int(generator.integers(3, 6)), max_new_tokens=5)
+        penalty = float(generator.choice([0.0, 0.2, 1.0]))
+        setting = replace(setting, looks=random_looks(int(generator.integers(1, 6)), seed) if penalty else None)
         groups = int(generator.choice([1, 1, 2, 3]))
         how = {
             "num_beams": groups * int(generator.integers(1, 4)),
@@ -142,12 +152,42 @@ def test_a_narrow_beam_finds_what_the_reference_finds(seeds):
             "num_groups": groups,
             "diversity_penalty": float(generator.uniform(0, 2)) if groups > 1 else 0.0,
             "threshold": float(generator.choice([0.0, 0.0, 0.05, 0.5, 1.0])),
+            "coverage_penalty": penalty,
             **[{"early_stopping": True}, {"early_stopping": False}, {}, {"narrowing": True}][generator.integers(4)],
         }
         found, expected = search(setting, **how), reference.beam(setting, **how)
         assert [path for path, _ in expected] == [path.tokens for path in found], (seed, how)
-        worth = [(path.log_prob - path.lost) / (len(path.tokens) or 1) ** how["length_penalty"] for path in found]
-        assert [score for _, score in expected] == about(worth), (seed, how)
+        scores = [score(path, how["length_penalty"]) for path in found]
+        assert [worth for _, worth in expected] == about(scores), (seed, how)
+
+
+def test_coverage_decides_what_a_beam_finds():
+    """Else the comparison above would compare nothing; the more it weighs, the more it decides."""
+    changed = [0, 0, 0]
+    for seed in range(60):
+        setting = random_setting(np.random.default_rng(seed), vocab_size=4, max_new_tokens=5)
+        setting = replace(setting, looks=random_looks(4, seed))
+        plain, *others = (search(setting, num_beams=3, coverage_penalty=penalty) for penalty in (0.0, 1e-9, 0.1, 1.0))
+        changed = [count + (plain[0].tokens != other[0].tokens) for count, other in zip(changed, others, strict=True)]
+    assert changed[0] == 0 < changed[1] < changed[2]
+
+
+def test_a_coverage_penalty_by_hand():
+    """Of two places, the better text looks at the second with 0.1; the other looks at both."""
+    after = {(1,): [0.1, 0.5, 0.4]}
+    looks = {(1,): [0.9, 0.1], (1, 1): [1.0, 0.0], (1, 2): [0.1, 0.9]}
+    setting = Setting(
+        scores=lambda history: list(np.log(after.get(history, [0.9, 0.05, 0.05]))),
+        looks=lambda history: looks.get(history, [0.5, 0.5]),
+        prompt=(1,),
+        token_bytes=[b"", b"b", b"c"],
+        end_id=0,
+        max_new_tokens=4,
+    )
+    assert [path.tokens for path in search(setting, num_beams=2)] == [(1, 0), (2, 0)]
+    second, first = search(setting, num_beams=2, coverage_penalty=0.2)[::-1]
+    assert (first.tokens, score(first, 1.0)) == ((2, 0), about(math.log(0.4 * 0.9) / 2))
+    assert (second.tokens, score(second, 1.0)) == ((1, 0), about(math.log(0.5 * 0.9) / 2 + 0.2 * math.log(0.1)))
 
 
 def test_the_settings_reach_every_rule():

@@ -388,6 +388,13 @@ def test_more_than_one_cannot_be_streamed(options):
             call()
 
 
+def test_what_does_not_look_anywhere_has_no_coverage():
+    options = GenerateOptions(num_beams=2, coverage_penalty=0.2)
+    for call in (lambda: model_of("bpe").complete("a", options), lambda: model_of("bpe").complete("a b", options)):
+        with pytest.raises(OptionsError, match="no attention"):
+            call()
+
+
 # Scoring
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import export_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from runtimes.fakes import RememberingPair, about, all_paths, log_prob, random_scores, scores_after
 
+import rnn_edge
 from rnn_edge.errors import BundleError, OptionsError, TextError
+from rnn_edge.runtimes.coverage import uncovered
 from rnn_edge.runtimes.options import GenerateOptions
 from rnn_edge.runtimes.translator import Describer, Translator
 from rnn_edge.text import Tokenizer
@@ -214,6 +218,76 @@ def test_places_of_a_pyramid_stand_for_several_tokens():
 def test_a_network_without_attention_cannot_tell():
     with pytest.raises(OptionsError, match="no attention"):
         speller({}).translate("a", attention=True)
+
+
+@pytest.mark.parametrize("prefix", ["", "HH", "L OW1"])
+def test_coverage_counts_all_that_was_written_and_no_padding(prefix):
+    """The fake looks at place n with 0.5 and shares the rest when it writes its n-th token, forced ones too."""
+    model = random_translator(3, has_attention=True)
+    chosen = GenerateOptions(num_beams=4, num_return_sequences=4, forced_prefix=prefix, max_new_tokens=4)
+    covered = dataclasses.replace(chosen, coverage_penalty=0.3)
+    several = ["lo", "hello", "abc", "a"]
+    found = model.translate(several, covered)
+    assert found == [model.translate(text, covered) for text in several]
+    assert found != model.translate(several, chosen)
+    for text, translations in zip(several, found, strict=True):
+        places = len(text) + 1
+        for each in translations:
+            coverage = np.zeros(places)
+            for written in range(len(prefix.split()) + len(each.tokens)):
+                coverage += 0.5 / places
+                coverage[written % places] += 0.5
+            penalty = 0.3 * np.log(np.minimum(coverage, 1)).sum()
+            assert each.score == about(each.log_prob / len(each.tokens) + penalty)
+
+
+def test_coverage_counts_the_tokens_that_finish_a_word():
+    """A forced prefix may end within one; its covers look, too, and one of them may be all that is written."""
+    target = Tokenizer.train("bpe", ["the cat sat on the mat\n" * 9], vocab_size=280)
+    pair = RememberingPair(random_scores(target.vocab_size, 0), has_attention=True)
+    model = Translator(pair, pair, SOURCE, target)
+    forced = GenerateOptions(
+        forced_prefix="the c", num_beams=3, num_return_sequences=3, max_new_tokens=1, coverage_penalty=0.5
+    )
+    found = model.translate("hello", forced)
+    settled = len(target.encode_typing("the c")[0])
+    assert len(found) == 3
+    for each in found:
+        coverage = np.full(6, (settled + len(each.tokens)) * 0.5 / 6)
+        coverage[: settled + len(each.tokens)] += 0.5
+        penalty = 0.5 * np.log(np.minimum(coverage, 1)).sum()
+        assert each.score == about(each.log_prob / len(each.tokens) + penalty)
+
+
+@pytest.mark.parametrize("attention", ["dot", "bahdanau"])
+def test_coverage_is_that_of_a_real_networks_attention(attention):
+    """Scores are worked out again from where each token looked; and a text in a batch keeps them."""
+    export_network(Path("model.rnn"), "translate", attention=attention, num_layers=2)
+    model = rnn_edge.load("model.rnn")
+    chosen = GenerateOptions(num_beams=4, num_return_sequences=4, coverage_penalty=0.5, max_new_tokens=6)
+    several = ["the cat", "on", "the mat sat on the cat"]
+    found = model.translate(several, chosen, attention=True)
+    plain = model.translate(several, chosen)
+    assert plain == [model.translate(text, chosen) for text in several]
+    for translations, same in zip(found, plain, strict=True):
+        for each, other in zip(translations, same, strict=True):
+            coverage = each.attention.weights.sum(axis=0)
+            penalty = 0.5 * np.log(np.minimum(coverage, 1)).sum()
+            assert each.score == other.score == pytest.approx(each.log_prob / len(each.tokens) + penalty, abs=1e-4)
+
+
+def test_what_was_not_looked_at_at_all_costs_no_more_than_a_float_can_tell():
+    state = (np.zeros((1, 2, 1), np.float32), np.array([[[0.0, 1.0], [0.5, 2.0]]], np.float32))
+    assert uncovered(state, penalty=2.0).tolist() == about([-2 * math.log(2.0**-126), 2 * math.log(2)])
+
+
+def test_without_attention_there_is_no_coverage():
+    chosen = GenerateOptions(num_beams=2, coverage_penalty=0.2)
+    with pytest.raises(OptionsError, match="no attention"):
+        speller({}).translate("a", chosen)
+    pair = RememberingPair(random_scores(TARGET.vocab_size, 0))
+    with pytest.raises(OptionsError, match="no attention"):
+        Describer(pair, pair, TARGET, 2).describe(np.zeros((1, 2)), chosen)
 
 
 @settings(max_examples=25)
