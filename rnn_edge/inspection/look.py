@@ -9,6 +9,7 @@ import numpy as np
 
 from rnn_edge.bundle import Bundle
 from rnn_edge.errors import BundleError, TextError
+from rnn_edge.inspection.gates import Gate, read_gates
 from rnn_edge.inspection.properties import PROPERTIES, after_each, explained
 from rnn_edge.runtimes.arrays import Doubles, Floats, Ids, State
 from rnn_edge.runtimes.decoding import Path, Position, Rules, StepModel, beam_search, step
@@ -54,6 +55,7 @@ class Inspection:
     told      float64 (tokens,), the probability that each token had before it came; not a number for the first
     readings  for each property that the text varies in, the cells that tell it best
     beams     how the text may go on, by beam search
+    gates     of each layer; where there are none to be seen, `no_gates` says why
     """
 
     pieces: tuple[str, ...]
@@ -63,6 +65,8 @@ class Inspection:
     told: Doubles
     readings: Mapping[str, tuple[Reading, ...]]
     beams: tuple[Beam, ...]
+    gates: tuple[Gate, ...]
+    no_gates: str
 
     @property
     def text(self) -> str:
@@ -89,6 +93,7 @@ def inspect(bundle: Bundle, text: str, *, num_beams: int = 4, max_new_tokens: in
         unknown_id=bundle.tokenizer.unknown_id,
         max_new_tokens=max_new_tokens,
     )
+    gates, no_gates = _gates(bundle, tokens)
     return Inspection(
         pieces=pieces,
         names=_names(bundle, states[0]),
@@ -97,7 +102,16 @@ def inspect(bundle: Bundle, text: str, *, num_beams: int = 4, max_new_tokens: in
         told=np.array([np.nan, *np.exp(log_probs[np.arange(len(tokens) - 1), tokens[1:]])]),
         readings=_readings(pieces, cells),
         beams=_beams(model, last, rules, bundle.tokenizer, num_beams=num_beams),
+        gates=gates,
+        no_gates=no_gates,
     )
+
+
+def _gates(bundle: Bundle, tokens: list[int]) -> tuple[tuple[Gate, ...], str]:
+    try:
+        return read_gates(bundle, tokens), ""
+    except BundleError as error:
+        return (), str(error)
 
 
 def _tokens(tokenizer: Tokenizer, text: str) -> list[int]:

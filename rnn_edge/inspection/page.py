@@ -11,15 +11,30 @@ from importlib.resources import files
 
 import numpy as np
 
+from rnn_edge.inspection.charts import decay, saturation
+from rnn_edge.inspection.gates import Gate
 from rnn_edge.inspection.look import Beam, Inspection
 
 __all__ = ["page_of"]
 
 
-def page_of(inspection: Inspection, *, title: str) -> str:
+_GATES = (
+    "Each dot is a cell: to the right, the share of the text over which its gate is closed (below 0.1); upwards, over "
+    "which it is open (above 0.9). In the corner at the bottom left it is always half open, on the dashed line never. "
+    "A forget gate that is often open keeps its cell for long; a GRU keeps where its update gate is open."
+)
+_REACH = (
+    "The norm of the gradient of a token's loss by the input so many tokens before it, averaged over the text: where "
+    "the line has fallen low, no learning reaches."
+)
+
+
+def page_of(inspection: Inspection, *, title: str, reach: Sequence[float] = ()) -> str:
     """Return the page.
 
     Its data is JSON in a script element; activations are bytes of 127 × value, (tokens, cells), in base64.
+
+    reach  norms of the gradient by distance, from 0, as `training.gradients` measures them
     """
     data = {
         "names": inspection.names,
@@ -32,6 +47,10 @@ def page_of(inspection: Inspection, *, title: str) -> str:
         "title": escape(title),
         "text": "".join(_span(place, piece) for place, piece in enumerate(inspection.pieces)),
         "readings": "".join(map(_ranking, *zip(*_rows(inspection), strict=True))) if inspection.readings else "",
+        "size": f"{len(inspection.pieces):,} tokens, {len(inspection.names):,} cells",
+        "about_gates": escape(f"There is nothing to draw: {inspection.no_gates}." if inspection.no_gates else _GATES),
+        "gates": "".join(_gate(gate, inspection) for gate in inspection.gates),
+        "reach": _panel("How far back an error reaches", _REACH, decay(reach)) if len(reach) else "",
         "beams": _tree(inspection.beams),
         "data": json.dumps(data, ensure_ascii=False).replace("<", "\\u003c"),  # ends no script element
     }
@@ -53,9 +72,22 @@ def _span(place: int, piece: str) -> str:
 
 def _ranking(name: str, rows: Sequence[tuple[int, str, float]]) -> str:
     buttons = "".join(
-        f'<li><button data-cell="{cell}">{escape(shown)}</button> {share:.2f}</li>' for cell, shown, share in rows
+        f'<li><button data-cell="{cell}">{escape(shown)}</button><i style="width:{share:.0%}"></i>{share:.2f}</li>'
+        for cell, shown, share in rows
     )
     return f"<section><h3>{escape(name)}</h3><ol>{buttons}</ol></section>"
+
+
+def _gate(gate: Gate, inspection: Inspection) -> str:
+    """Draw a gate; a click on a dot shows that cell's state, which is the last of a cell's states."""
+    layers, cells = max(each.layer for each in inspection.gates), gate.values.shape[1]
+    first = len(inspection.names) - (layers - gate.layer + 1) * cells
+    drawn = saturation(gate, range(first, first + cells))
+    return f"<section><h3>{gate.name} gate, layer {gate.layer}</h3>{drawn}</section>"
+
+
+def _panel(title: str, about: str, inside: str) -> str:
+    return f'<div class="panel"><h2>{escape(title)}</h2><p>{escape(about)}</p>{inside}</div>'
 
 
 def _tree(beams: Sequence[Beam]) -> str:
