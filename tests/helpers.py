@@ -154,6 +154,22 @@ def tiny_bundle(path: Path, kind: str = "characters", **changes: Any):
     return Bundle.read(path)
 
 
+def foreign_bundle(path: Path):
+    """Export a network with another project's characters: special tokens anywhere, and spellings of é and Å."""
+    torch = pytest.importorskip("torch")
+    from rnn_edge.bundle import Bundle
+    from rnn_edge.exporters import export
+    from rnn_edge.modules import Checkpoint, LanguageModel
+    from rnn_edge.spec import LanguageModelSpec
+    from rnn_edge.text import Tokenizer
+
+    tokenizer = Tokenizer.characters(["<pad>", *"the a\u212bcno\u0301", "<s>", *"\xc5s\xe9\n", "</s>", "<unk>"])
+    torch.manual_seed(0)
+    model = LanguageModel(LanguageModelSpec(vocab_size=tokenizer.vocab_size, embedding_size=12, hidden_size=16)).eval()
+    export(Checkpoint(model, tokenizer), path)
+    return Bundle.read(path)
+
+
 def darwin_checkpoint():
     """Return ml5's published CharRNN of Darwin, TensorFlow's tensors, or skip where it is not there."""
     torch = pytest.importorskip("torch")

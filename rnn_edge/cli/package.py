@@ -12,7 +12,9 @@ from rnn_edge.cli.options import PATH
 
 @click.command()
 @click.argument("bundle", type=PATH, required=False)
-@click.option("--platform", type=click.Choice(["web", "python", "android"]), required=True, help="Where the app runs.")
+@click.option(
+    "--platform", type=click.Choice(["web", "python", "android", "ios"]), required=True, help="Where the app runs."
+)
 @click.option("-o", "--output", type=PATH, required=True, help="The folder to write.")
 @click.option("--title", help="Of the page. [default: the bundle's name]")
 @click.option(

@@ -8,6 +8,7 @@ runners that have their own.
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator
 from html import escape
 from importlib.metadata import version
@@ -23,20 +24,26 @@ from rnn_edge.text import Tokenizer
 
 __all__ = ["ONNXRUNTIME_WEB", "Platform", "package"]
 
-Platform = Literal["web", "python", "android"]
+Platform = Literal["web", "python", "android", "ios"]
 
 ONNXRUNTIME_WEB = "1.30.0"
 """The version the web runner is tested with."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _WEB_RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
-_MODEL = {"web": "model", "python": "model", "android": "src/main/assets/model"}  # where the bundle goes
+_MODEL = {  # where the bundle goes
+    "web": "model",
+    "python": "model",
+    "android": "src/main/assets/model",
+    "ios": "Sources/RnnEdge/model",
+}
+_CHECKS = {"web": "checks.json", "android": "checks.json", "ios": "Tests/RnnEdgeTests/checks.json"}
 _OPTIONS = GenerateOptions(
     num_beams=8, num_return_sequences=3, max_new_tokens=4, length_penalty=0.0, stop_strings=("\n",)
 )
 _BUILT_IN_TEXTS = ["import nu", "for i in ra", "def __in", "    return self.", "if __name__ == "]
 _NEED_QUOTING = set("\"'\\\n\r$`")  # in JavaScript, Python and shells
-_ALL_SORTS = "Grüße, 你好 🙂\t12.5 naïve  x\r\n\u00a0</s> <unk> don't_stop"
+_ALL_SORTS = "Grüße, 你好 🙂\t12.5 naïve e\u0301\u212b\xc5  x\r\n\u00a0</s> <unk> <s> don't_stop"
 
 
 def package(
@@ -65,8 +72,10 @@ def package(
         with replace_directory(output) as part:
             _write_templates(_TEMPLATES / platform, part, words)
             _write_bundle(found, part / _MODEL[platform])
-            if platform != "python":  # which has no tokenizer and no search of its own
-                _write_json(part / "checks.json", _checks(model, found.tokenizer, texts))
+            if platform in _CHECKS:  # not Python, which has no tokenizer and no search of its own
+                _write_json(part / _CHECKS[platform], _checks(model, found.tokenizer, texts))
+            if platform == "ios":
+                _write_json(part / "Sources/RnnEdge/vocabulary.json", _vocabulary(found.tokenizer))
             if platform == "web" and onnxruntime_web is not None:
                 _copy_runtime(Path(onnxruntime_web), part / "onnxruntime")
     except OSError as error:
@@ -83,6 +92,11 @@ def _check(output: Path, bundle: Bundle, platform: Platform) -> None:
     form = bundle.manifest.graphs["step"].form
     if form != "scan":
         raise PackageError(f"packages run graphs in scan form, and {bundle.path} is in {form} form: export it for cpu")
+    if platform in _CHECKS and bundle.tokenizer.kind == "whitespace":
+        raise PackageError(
+            f"the words of {bundle.path} stand between white space, which is for labels, not for typing: train it with "
+            "another tokenizer, or choose the platform python"
+        )
     if platform == "web" and bundle.manifest.precision == "int4":
         raise PackageError(f"{bundle.path} is int4, which browsers compute slowly and differently: export it in int8")
     if not output.parent.is_dir():
@@ -172,6 +186,28 @@ def _encoded(tokenizer: Tokenizer, texts: list[str]) -> Iterator[dict[str, Any]]
             "pending": pending,
             "decoded": tokenizer.decode(tokens),
         }
+
+
+def _vocabulary(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return a tokenizer as lists, since in Swift two spellings of é are one key of an object.
+
+    What tokens say is in base64; a merge is two tokens, and the one that they become.
+    """
+    description = json.loads(tokenizer.to_json())
+    pre = description["pre_tokenizer"] or {}
+    pattern = pre.get("pretokenizers", [pre])[0].get("pattern", {}).get("Regex")
+    white_space = {r"\s": r"\p{White_Space}", r"\S": r"\P{White_Space}"}  # NSRegularExpression's \s lacks some
+    for ours, theirs in white_space.items():
+        pattern = pattern and pattern.replace(ours, theirs)
+    ids = description["model"]["vocab"]
+    return {
+        "kind": tokenizer.kind,
+        "end_id": tokenizer.end_id,
+        "unknown_id": tokenizer.unknown_id,
+        "pattern": pattern,
+        "tokens": [b64encode(said).decode() for said in tokenizer.token_bytes],
+        "merges": [[ids[one], ids[other], ids[one + other]] for one, other in description["model"].get("merges", ())],
+    }
 
 
 def _write_json(path: Path, values: object) -> None:

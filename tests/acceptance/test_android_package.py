@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import tiny_bundle
+from helpers import foreign_bundle, tiny_bundle
 
 from rnn_edge.packaging import package
 from rnn_edge.packaging.package import _OPTIONS
@@ -71,7 +71,8 @@ def test_its_tokens_and_suggestions_are_python_s():
     for kind in ("characters", "words", "bpe"):
         tiny_bundle(Path(f"{kind}.rnn"), kind)
         folders.append(package(f"{kind}.rnn", kind, "android"))
-    folders.append(package(None, "built-in", "android"))
+    foreign_bundle(Path("foreign.rnn"))
+    folders += [package("foreign.rnn", "foreign", "android"), package(None, "built-in", "android")]
     sources = [path for path in folders[0].rglob("*.kt") if path.name != "Model.kt"]
     program = compiled([*sources, Path(__file__).with_name("Checks.kt")], JSON)
     for folder in folders:

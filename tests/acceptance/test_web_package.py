@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("playwright")
 
 from acceptance.browser import CHROMIUM, ONNXRUNTIME_WEB, phone, served
-from helpers import tiny_bundle
+from helpers import foreign_bundle, tiny_bundle
 
 from rnn_edge.packaging import package
 
@@ -82,6 +82,11 @@ def test_the_built_in_model_says_what_it_says_in_python(browser, built_in):
 @pytest.mark.parametrize(("kind", "cell"), [("characters", "gru"), ("words", "elman"), ("bpe", "lstm")])
 def test_every_kind_of_tokenizer_and_cell_says_what_it_says_in_python(browser, kind, cell):
     tiny_bundle(Path("model.rnn"), kind, cell=cell, num_layers=2)
+    assert_same(browser, package("model.rnn", "page", "web", onnxruntime_web=ONNXRUNTIME_WEB))
+
+
+def test_another_project_s_characters_say_what_they_say_in_python(browser):
+    foreign_bundle(Path("model.rnn"))
     assert_same(browser, package("model.rnn", "page", "web", onnxruntime_web=ONNXRUNTIME_WEB))
 
 

@@ -7,11 +7,12 @@ import os
 import re
 import subprocess
 import sys
+from base64 import b64decode
 from pathlib import Path
 from typing import get_args
 
 import pytest
-from helpers import export_network, tiny_bundle, tiny_checkpoint
+from helpers import export_network, foreign_bundle, tiny_bundle, tiny_checkpoint
 
 import rnn_edge
 from rnn_edge.bundle import Bundle
@@ -60,6 +61,22 @@ def test_checks_say_what_python_says(kind):
     assert all(case["completions"] for case in checks["suggestions"])
 
 
+def test_swift_is_given_the_vocabulary_as_a_list():
+    foreign_bundle(Path("model.rnn"))
+    tokenizer = Bundle.read(Path("model.rnn")).tokenizer
+    vocabulary = json.loads((package("model.rnn", "app", "ios") / "Sources/RnnEdge/vocabulary.json").read_text())
+    assert [b64decode(said) for said in vocabulary["tokens"]] == list(tokenizer.token_bytes)
+    assert (vocabulary["kind"], vocabulary["pattern"], vocabulary["merges"]) == ("characters", None, [])
+    assert (vocabulary["end_id"], vocabulary["unknown_id"]) == (tokenizer.end_id, tokenizer.unknown_id)
+
+
+def test_words_between_white_space_are_for_python_only():
+    tiny_bundle(Path("model.rnn"), "whitespace")
+    with pytest.raises(PackageError, match=r"stand between white space.*choose the platform python"):
+        package("model.rnn", "app", "ios")
+    assert package("model.rnn", "app", "python").is_dir()
+
+
 def test_the_python_runner_suggests():
     package(None, "app", "python")
     done = subprocess.run(
@@ -104,7 +121,7 @@ def test_only_a_package_is_overwritten(tmp_path):
 def test_other_platforms_and_forms_are_refused():
     from rnn_edge.exporters import ExportOptions, export
 
-    with pytest.raises(PackageError, match="platform must be one of web, python, android, got 'toaster'"):
+    with pytest.raises(PackageError, match="platform must be one of web, python, android, ios, got 'toaster'"):
         package(None, "app", "toaster")
     export(tiny_checkpoint(), "gpu.rnn", ExportOptions(target="webgpu"))
     with pytest.raises(PackageError, match="is in step form: export it for cpu"):

@@ -2,6 +2,7 @@
 // Bytes are kept as "binary strings", one character a byte: they compare, slice and join as bytes do.
 
 const END = "</s>";
+const SILENT = [END, "<s>", "<pad>"]; // the last two in vocabularies of other projects only
 const UNKNOWN = "<unk>";
 
 export class Tokenizer {
@@ -10,7 +11,7 @@ export class Tokenizer {
     this.kind = { Sequence: "characters", Fuse: "words", ByteLevel: "bpe" }[decoder.type];
     this.ids = new Map(Object.entries(model.vocab));
     this.endId = this.ids.get(END) ?? null;
-    this.unknownId = this.kind === "words" ? this.ids.get(UNKNOWN) : null;
+    this.unknownId = this.kind === "bpe" ? null : (this.ids.get(UNKNOWN) ?? null);
     this.tokenBytes = new Array(this.ids.size).fill("");
     if (this.kind === "bpe") this.alphabet = byteAlphabet();
     for (const [token, id] of this.ids) this.tokenBytes[id] = this.#bytesOf(token);
@@ -39,7 +40,8 @@ export class Tokenizer {
 
   #character(character) {
     const id = this.ids.get(character);
-    if (id !== undefined && id !== this.endId) return [id];
+    if (id !== undefined) return [id];
+    if (this.unknownId !== null) return [this.unknownId];
     const spelled = [...toBytes(character)].map((byte) => this.ids.get(spellByte(byte.charCodeAt(0))));
     if (spelled.includes(undefined)) throw new Error(`this model does not know ${character}: leave it out`);
     return spelled;
@@ -73,8 +75,8 @@ export class Tokenizer {
   }
 
   #bytesOf(token) {
-    if (token === END) return "";
-    if (this.kind === "bpe") return [...token].map((sign) => this.alphabet.bytes.get(sign)).join("");
+    if (this.kind === "bpe") return token === END ? "" : [...token].map((sign) => this.alphabet.bytes.get(sign)).join("");
+    if (SILENT.includes(token)) return "";
     const byte = this.kind === "characters" && /^<0x([0-9A-F]{2})>$/.exec(token);
     return byte ? String.fromCharCode(parseInt(byte[1], 16)) : toBytes(token);
   }

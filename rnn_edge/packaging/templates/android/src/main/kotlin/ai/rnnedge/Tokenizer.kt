@@ -6,6 +6,7 @@ import java.nio.charset.CodingErrorAction
 import org.json.JSONObject
 
 private const val END = "</s>"
+private val SILENT = setOf(END, "<s>", "<pad>") // the last two in vocabularies of other projects only
 private const val UNKNOWN = "<unk>"
 private const val WHITE_SPACE = "\\t-\\r\\x{85}\\p{Z}" // Unicode's; Java's and Android's own \s differ
 
@@ -34,7 +35,7 @@ class Tokenizer(description: JSONObject) {
         val vocabulary = model.getJSONObject("vocab")
         for (token in vocabulary.names) ids[token] = vocabulary.getInt(token)
         endId = ids[END]
-        unknownId = if (isOfWords) ids[UNKNOWN] else null
+        unknownId = if (kind == "ByteLevel") null else ids[UNKNOWN]
         val bytes = signs.entries.associate { (byte, sign) -> sign to byte }
         val found = Array(ids.size) { "" }
         for ((token, id) in ids) found[id] = bytesOf(token, bytes)
@@ -62,8 +63,8 @@ class Tokenizer(description: JSONObject) {
     private fun piecesOf(text: String): List<String> = pieces!!.findAll(text).map { it.value }.toList()
 
     private fun character(text: String): List<Int> {
-        val id = ids[text]
-        if (id != null && id != endId) return listOf(id)
+        val id = ids[text] ?: unknownId
+        if (id != null) return listOf(id)
         return toBytes(text).map {
             ids[spelled(it)] ?: throw IllegalArgumentException("this model does not know $text: leave it out")
         }
@@ -89,8 +90,10 @@ class Tokenizer(description: JSONObject) {
     }
 
     private fun bytesOf(token: String, bytes: Map<String, Char>): String {
-        if (token == END) return ""
-        if (kind == "ByteLevel") return charactersOf(token).joinToString("") { bytes.getValue(it).toString() }
+        if (kind == "ByteLevel") {
+            return if (token == END) "" else charactersOf(token).joinToString("") { bytes.getValue(it).toString() }
+        }
+        if (token in SILENT) return ""
         val byte = if (kind == "Sequence") Regex("<0x([0-9A-F]{2})>").matchEntire(token) else null
         return if (byte == null) toBytes(token) else byte.groupValues[1].toInt(16).toChar().toString()
     }
