@@ -34,12 +34,15 @@ from rnn_edge.runtimes.names import (
     LENGTH_PENALTY,
     LOG_PROB,
     MAX_NEW_TOKENS,
+    MIN_P,
     NOISE,
     READOUT,
     SCORES,
     SEQUENCES,
     TEMPERATURE,
     TOKENS,
+    TOP_K,
+    TOP_P,
     next_state_name,
 )
 from rnn_edge.spec import DecoderSpec, TranslatorSpec
@@ -167,6 +170,7 @@ class _Walk:
             self._choose = self._likeliest
         else:
             self._temperature = draft.input(TEMPERATURE, [], _DOUBLE)
+            self._filters = _Filters(draft, start.spec.written_vocab_size)
             self._noise = draft.input(NOISE, ["batch", "steps"], _DOUBLE)
             self._most = op.Squeeze(op.Shape(self._noise, start=1, end=2), [0])
             self._choose = self._drawn
@@ -229,11 +233,43 @@ class _Walk:
     def _drawn(self, op: OpBuilder, logits: ir.Value, number: ir.Value) -> ir.Value:
         """Return the first token with which the probabilities, added up, exceed the noise's share of all."""
         scores = op.Div(op.Cast(logits, to=_DOUBLE), self._temperature)
-        totals = op.CumSum(op.Exp(op.Sub(scores, reduce_max(op, scores, -1))), 1)
+        totals = op.CumSum(self._filters.powers(op, scores), 1)
         threshold = op.Mul(op.Gather(self._noise, op.Unsqueeze(number, [0]), axis=1), op.Gather(totals, [-1], axis=1))
         below = op.Cast(op.LessOrEqual(totals, threshold), to=_INT)
         tokens: ir.Value = op.ReduceSum(below, [1])
         return tokens
+
+
+class _Filters:
+    """What a draw may be: within `top_k`, then `top_p` of that, then `min_p`; inputs of the graph."""
+
+    def __init__(self, draft: Draft, vocab_size: int) -> None:
+        top_k, top_p, min_p = (
+            draft.input(name, [], dtype) for name, dtype in ((TOP_K, _INT), (TOP_P, _DOUBLE), (MIN_P, _DOUBLE))
+        )
+        op = draft.op
+        every, whole = op.Equal(top_k, 0), op.GreaterOrEqual(top_p, 1.0)
+        self._unsorted = op.And(every, whole)  # all may be drawn, so none needs to be sorted
+        most = op.Where(every, vocab_size, op.Min(top_k, vocab_size))
+        self._most = op.Unsqueeze(op.Where(self._unsorted, 1, most), [0])
+        self._share = op.Where(whole, INFINITY, top_p)
+        self._below_best = op.Log(min_p)
+
+    def powers(self, op: OpBuilder, scores: ir.Value) -> ir.Value:
+        """Return what each token is drawn in proportion to, float64 (batch, vocab); 0 for those that are out.
+
+        Of equals, the lowest ids stay.
+        """
+        highest = reduce_max(op, scores, -1)
+        powers = op.Exp(op.Sub(scores, highest))
+        _, ids = op.TopK(scores, self._most, axis=1, _outputs=2)
+        best = op.GatherElements(powers, ids, axis=1)
+        better = op.CumSum(best, 1, exclusive=1)  # the sum of those before each
+        enough = op.Mul(op.ReduceSum(best, [1]), self._share)
+        kept = op.ScatterElements(op.Mul(powers, 0.0), ids, op.Where(op.Less(better, enough), best, 0.0), axis=1)
+        likely = op.GreaterOrEqual(scores, op.Add(highest, self._below_best))
+        drawn: ir.Value = op.Where(likely, op.Where(self._unsorted, powers, kept), 0.0)
+        return drawn
 
 
 @dataclass(frozen=True)

@@ -270,12 +270,13 @@ def _searched(graphs: Opened, decode: DecodeGraph, spec: ModelSpec, search: Sear
     if search.strategy == "sample":
         noise = np.stack([np.random.default_rng(seed).random(NEW_TOKENS) for seed in seeds])
     (inputs,) = side_by_side(rows)
-    found = decode.run(inputs, max_new_tokens=NEW_TOKENS, noise=noise)
+    options = replace(decode.options, max_new_tokens=NEW_TOKENS)
+    found = decode.run(inputs, options, noise=noise)
     starts = [graphs.reader.run(*row) if graphs.reader else None for row in rows]
     worst, same = 0.0, True
     for row, ((prompt,), state) in enumerate(zip(rows, starts, strict=True)):
         position = begin_to_write(graphs.step, search, prompt.tolist(), state)
-        (wanted,) = search_on_host(graphs.step, position, search, max_new_tokens=NEW_TOKENS, seeds=seeds[row : row + 1])
+        (wanted,) = search_on_host(graphs.step, position, search, options, seeds[row : row + 1])
         same = same and found.tokens(row) == [path.tokens for path in wanted]
         for path, log_prob in zip(wanted, found.log_prob[row].tolist(), strict=False):
             worst = max(worst, abs(path.log_prob - log_prob) / len(path.tokens))

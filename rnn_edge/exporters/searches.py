@@ -35,22 +35,21 @@ def search_on_host(
     model: StepModel,
     position: Position,
     search: Search,
-    *,
-    max_new_tokens: int,
-    length_penalty: float = 1.0,
-    temperature: float = 1.0,
+    options: GenerateOptions,
     seeds: Sequence[int] = (),
 ) -> list[list[Path]]:
     """Return what is found from each row of a position, best first.
 
-    seeds  of a sample, one a row: its noise is what `numpy.random.default_rng(seed).random` gives
+    options  those that are inputs of such a graph
+    seeds    of a sample, one a row: its noise is what `numpy.random.default_rng(seed).random` gives
     """
+    assert options.max_new_tokens is not None
     rows, vocab_size = position.logits.shape
     rules = Rules(
         token_bytes=[b""] * vocab_size,
         end_id=search.end_id,
         unknown_id=search.unknown_id,
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=options.max_new_tokens,
     )
     if search.strategy == "beam":
         found = beam_search(
@@ -59,13 +58,12 @@ def search_on_host(
             position,
             rules,
             num_beams=search.num_beams,
-            length_penalty=length_penalty,
+            length_penalty=options.length_penalty,
             pruning=Pruning(narrowing=search.narrowing),
         )
         return [paths[: search.num_return_sequences] for paths in found]
     choose = greedily(rules)
     if search.strategy == "sample":
-        options = GenerateOptions(do_sample=True, temperature=temperature)
         choose = randomly(rules, options, [np.random.default_rng(seed) for seed in seeds])
     (paths,) = deque(walk(model, [Path()] * rows, position, choose, rules), maxlen=1)  # the last
     return [[path] for path in paths]

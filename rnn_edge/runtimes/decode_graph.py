@@ -5,7 +5,7 @@ It knows the contract of docs/bundle-format.md and nothing of text. It keeps no 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,17 @@ import numpy as np
 from rnn_edge.bundle import Bundle, Graph
 from rnn_edge.errors import BundleError, OptionsError
 from rnn_edge.runtimes.arrays import NOTHING, Doubles, Floats, Ids, State
-from rnn_edge.runtimes.names import LENGTH_PENALTY, MAX_NEW_TOKENS, NOISE, TEMPERATURE, next_state_name
+from rnn_edge.runtimes.names import (
+    LENGTH_PENALTY,
+    MAX_NEW_TOKENS,
+    MIN_P,
+    NOISE,
+    TEMPERATURE,
+    TOP_K,
+    TOP_P,
+    next_state_name,
+)
+from rnn_edge.runtimes.options import GenerateOptions
 from rnn_edge.runtimes.sessions import Place
 from rnn_edge.runtimes.whole_graph import WholeGraph
 
@@ -21,6 +31,19 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["DecodeGraph", "Decoded"]
+
+_USUAL_LENGTH = 20
+_INPUTS = {
+    MAX_NEW_TOKENS: np.int64,
+    LENGTH_PENALTY: np.float64,
+    TEMPERATURE: np.float64,
+    TOP_K: np.int64,
+    TOP_P: np.float64,
+    MIN_P: np.float64,
+}
+"""Options that are inputs of graphs, some of every strategy; called as they are."""
+_FIXED = ("do_sample", "num_beams", "num_return_sequences", "narrowing")
+"""Options that a graph was exported with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +68,18 @@ class Decoded:
 
 
 class DecodeGraph:
-    """Runs the graph in the role `decode` of a bundle."""
+    """Runs the graph in the role `decode` of a bundle.
+
+    search   what is fixed in it
+    options  the same as options of decoding, with the others at their defaults
+    """
 
     def __init__(self, content: bytes, description: Graph, **place: Unpack[Place]) -> None:
         if description.search is None:
             raise BundleError("this is not a graph that searches: its manifest does not say how")
         self.search = description.search
+        fixed = {**asdict(self.search), "do_sample": self.search.strategy == "sample"}
+        self.options = GenerateOptions(**{name: fixed[name] for name in _FIXED})
         self._graph = WholeGraph(content, description, **place)
         self._states = [port for port in description.inputs if next_state_name(port.name) in self._graph.outputs]
 
@@ -68,31 +97,26 @@ class DecodeGraph:
     def run(
         self,
         inputs: Ids | Floats,
+        options: GenerateOptions | None = None,
         state: State | None = None,
         *,
-        max_new_tokens: int = 20,
-        length_penalty: float = 1.0,
-        temperature: float = 1.0,
         noise: Doubles | None = None,
     ) -> Decoded:
         """Search from each row.
 
-        inputs          tokens int64 (batch, time), filled with -1 where a row has none: a source on the right, a prompt
-                        at best on the left; or vectors float32 (batch, vector)
-        state           where a language model reads on from, float32 (layers, batch, width) each; zeros if not given
-        max_new_tokens  at most; of a sample, as many as there is noise for
-        length_penalty  of a beam
-        temperature     of a sample, and
-        noise           what it draws by, float64 (batch, max_new_tokens), from 0 up to but not 1; needed
+        inputs   tokens int64 (batch, time), filled with -1 where a row has none, a source on the right, a prompt at
+                 best on the left; or vectors float32 (batch, vector)
+        options  those that the graph was exported with, and of the others max_new_tokens, 20 if not given; of a beam
+                 length_penalty; of a sample temperature, top_k, top_p and min_p
+        state    where a language model reads on from, float32 (layers, batch, width) each; zeros if not given
+        noise    what a sample draws by, float64 (batch, max_new_tokens), from 0 up to but not 1
         """
-        self._check(len(inputs), max_new_tokens, noise)
-        given: dict[str, Any] = {
-            self._graph.inputs[0]: inputs,
-            MAX_NEW_TOKENS: np.array(max_new_tokens, np.int64),
-            LENGTH_PENALTY: np.array(length_penalty, np.float64),
-            TEMPERATURE: np.array(temperature, np.float64),
-            NOISE: noise,
-        }
+        options = self.options if options is None else options
+        self.check(options)
+        self._check_noise(noise, len(inputs), options.max_new_tokens)
+        longest = {MAX_NEW_TOKENS: options.max_new_tokens or _USUAL_LENGTH}
+        given: dict[str, Any] = {self._graph.inputs[0]: inputs, NOISE: noise}
+        given |= {name: np.array(longest.get(name, getattr(options, name)), dtype) for name, dtype in _INPUTS.items()}
         state = self._start(len(inputs)) if state is None else state
         given |= {port.name: part for port, part in zip(self._states, state, strict=True)}
         sequences, log_prob, *rest = self._graph.run(*(given[name] for name in self._graph.inputs))
@@ -108,18 +132,30 @@ class DecodeGraph:
         shapes = ([batch if isinstance(size, str) else size for size in port.shape] for port in self._states)
         return tuple(np.zeros(shape, np.float32) for shape in shapes)
 
-    def _check(self, batch: int, max_new_tokens: int, noise: Doubles | None) -> None:
-        if max_new_tokens < 1:
-            raise OptionsError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+    def check(self, options: GenerateOptions) -> None:
+        """Refuse options that the graph does not search by."""
+        fixed = {name: getattr(self.options, name) for name in _FIXED}
+        if other := [f"{name}={value}" for name, value in fixed.items() if getattr(options, name) != value]:
+            raise OptionsError(f"this graph was exported to search with {', '.join(other)}: ask for that")
+        hosts = [
+            f"{field.name}={value!r:.80}"
+            for field in fields(options)
+            if field.name not in (*_INPUTS, *_FIXED, "seed")
+            and (value := getattr(options, field.name)) != field.default
+        ]
+        if hosts:
+            raise OptionsError(f"no graph searches with {', '.join(hosts)}: leave it out, or let the host search")
+
+    def _check_noise(self, noise: Doubles | None, batch: int, most: int | None) -> None:
         strategy = self.search.strategy
         if strategy != "sample" and noise is not None:
             raise OptionsError(f"noise is for a graph that samples, and this one is {strategy}: leave it out")
-        if strategy == "sample" and (noise is None or not _is_noise(noise, batch)):
+        if strategy == "sample" and (noise is None or not _is_noise(noise, batch, most)):
             raise OptionsError(
                 f"this graph samples: give it noise, float64 ({batch}, max_new_tokens), each from 0 up to but not 1"
             )
 
 
-def _is_noise(noise: Doubles, batch: int) -> bool:
-    fits = noise.ndim == 2 and noise.shape[0] == batch and noise.size > 0
+def _is_noise(noise: Doubles, batch: int, most: int | None) -> bool:
+    fits = noise.ndim == 2 and noise.shape[0] == batch and noise.size > 0 and most in (None, noise.shape[1])
     return fits and bool(((noise >= 0) & (noise < 1)).all())

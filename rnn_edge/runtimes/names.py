@@ -13,12 +13,15 @@ __all__ = [
     "MEMORY",
     "MEMORY_KEYS",
     "MEMORY_MASK",
+    "MIN_P",
     "NOISE",
     "READOUT",
     "SCORES",
     "SEQUENCES",
     "TEMPERATURE",
     "TOKENS",
+    "TOP_K",
+    "TOP_P",
     "VECTORS",
     "next_state_name",
 ]
@@ -26,7 +29,8 @@ __all__ = [
 TOKENS, CHARACTERS, VECTORS = "tokens", "characters", "vectors"
 LOGITS, ATTENTION, LABELS, LOG_PROB = "logits", "attention", "labels", "log_prob"
 READOUT, MEMORY, MEMORY_KEYS, MEMORY_MASK = "readout", "memory", "memory_keys", "memory_mask"
-MAX_NEW_TOKENS, LENGTH_PENALTY, TEMPERATURE, NOISE = "max_new_tokens", "length_penalty", "temperature", "noise"
+MAX_NEW_TOKENS, LENGTH_PENALTY = "max_new_tokens", "length_penalty"
+TEMPERATURE, TOP_K, TOP_P, MIN_P, NOISE = "temperature", "top_k", "top_p", "min_p", "noise"
 SEQUENCES, SCORES = "sequences", "scores"
 
 

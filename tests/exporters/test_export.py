@@ -417,9 +417,8 @@ def test_a_graph_that_searches_is_compared_with_the_hosts_search(strategy):
     target = bundle.target_tokenizer
     assert search.strategy == strategy
     assert (search.start_id, search.end_id) == (target.start_id, target.end_id)
-    found = DecodeGraph.from_bundle(bundle).run(
-        np.array([[3, 1], [2, -1]]), max_new_tokens=4, noise=np.zeros((2, 4)) if strategy == "sample" else None
-    )
+    noise = np.zeros((2, 4)) if strategy == "sample" else None
+    found = DecodeGraph.from_bundle(bundle).run(np.array([[3, 1], [2, -1]]), noise=noise)
     assert found.sequences.shape[:2] == (2, search.num_return_sequences)
     rnn_edge.load(RNN, self_test=True)
 
@@ -429,12 +428,13 @@ def test_a_graph_that_searches_translates_as_the_translator_does(strategy):
     """A sample too, by the noise of the same seed."""
     export(tiny_network("translate", attention="dot", cell="gru"), RNN, ExportOptions(decode=strategy))
     bundle = Bundle.read(RNN)
-    how = {"sample": {"do_sample": True, "seed": 7}, "beam": {"num_beams": 5}}.get(strategy, {})
+    draws = {"do_sample": True, "seed": 7, "temperature": 1.5, "top_k": 20, "top_p": 0.95, "min_p": 0.01}
+    how = {"sample": draws, "beam": {"num_beams": 5}}.get(strategy, {})
     options = rnn_edge.GenerateOptions(max_new_tokens=9, **how)
     (best,) = rnn_edge.load(RNN).translate("the cat", options)
     tokens = [*bundle.tokenizer.encode("the cat"), bundle.tokenizer.end_id]
     noise = np.random.default_rng((7, 0)).random((1, 9)) if strategy == "sample" else None
-    found = DecodeGraph.from_bundle(bundle).run(np.array([tokens]), max_new_tokens=9, noise=noise)
+    found = DecodeGraph.from_bundle(bundle).run(np.array([tokens]), options, noise=noise)
     assert found.tokens(0)[0] == best.tokens
     assert found.log_prob[0, 0] == pytest.approx(best.log_prob)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 from random import Random
 from typing import get_args
@@ -19,6 +20,7 @@ from rnn_edge.exporters.opened import Opened
 from rnn_edge.exporters.searches import begin_to_write, search_on_host
 from rnn_edge.exporters.weights import Plan
 from rnn_edge.runtimes.arrays import reorder
+from rnn_edge.runtimes.options import GenerateOptions
 from rnn_edge.spec import LanguageModelSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections")  # torch says that it is slow
@@ -62,34 +64,40 @@ def opened(task: str, cell: str, strategy: str, seed: int, precision: str = "fp3
     return Opened.from_built(build(model, Plan(precision), search=search)), model.spec, search
 
 
+def longest(decode, most: int) -> GenerateOptions:
+    return dataclasses.replace(decode.options, max_new_tokens=most)
+
+
+def random_filters(random: np.random.Generator) -> dict[str, float]:
+    """Return what a draw is made from, each filter in force every other time."""
+    return {
+        "temperature": float(random.choice([0.5, 1.0, 2.0])),
+        "top_k": int(random.choice([0, 0, 1, random.integers(1, 30), 10_000])),
+        "top_p": float(random.choice([1.0, random.uniform(0.05, 1.0)])),
+        "min_p": float(random.choice([0.0, random.uniform(0.0, 1.0)])),
+    }
+
+
 def check_against_the_host(graphs, spec, search, seed: int, configurations: int) -> None:
     """Search from a batch of random rows; each must come out as the host's search from it alone says."""
     random = np.random.default_rng(seed)
     for _ in range(configurations):
         rows = random_rows(spec, random.integers(1, 8, random.integers(1, 4)).tolist(), random)
         length, penalty = int(random.integers(1, 9)), float(random.choice([0.0, 0.6, 1.0, -0.5, 2.0]))
-        temperature = float(random.choice([0.5, 1.0, 2.0]))
+        options = dataclasses.replace(graphs.decode.options, max_new_tokens=length, length_penalty=penalty)
+        if search.strategy == "sample":
+            options = dataclasses.replace(options, **random_filters(random))
         seeds = random.integers(0, 2**32, len(rows)).tolist()
         noise = np.stack([np.random.default_rng(each).random(length) for each in seeds])
         found = graphs.decode.run(
             *side_by_side(rows),
-            max_new_tokens=length,
-            length_penalty=penalty,
-            temperature=temperature,
+            options,
             noise=noise if search.strategy == "sample" else None,
         )
         for row, inputs in enumerate(rows):
             start = graphs.reader.run(*inputs) if graphs.reader else None
             position = begin_to_write(graphs.step, search, inputs[0].tolist(), start)
-            (wanted,) = search_on_host(
-                graphs.step,
-                position,
-                search,
-                max_new_tokens=length,
-                length_penalty=penalty,
-                temperature=temperature,
-                seeds=seeds[row : row + 1],
-            )
+            (wanted,) = search_on_host(graphs.step, position, search, options, seeds[row : row + 1])
             count = len(wanted)
             assert found.tokens(row) == [path.tokens for path in wanted]
             np.testing.assert_allclose(found.log_prob[row, :count], [path.log_prob for path in wanted], rtol=2e-6)
@@ -119,6 +127,37 @@ def test_a_beam_is_the_hosts(task, cell):
 @pytest.mark.parametrize("task", TASKS)
 def test_one_token_after_the_other_is_the_hosts(task, strategy):
     check_against_the_host(*opened(task, "lstm", strategy, 1), seed=1, configurations=6)
+
+
+def test_filtered_draws_are_the_hosts():
+    check_against_the_host(*opened("language-model", "gru", "sample", 12), seed=12, configurations=60)
+
+
+@pytest.mark.parametrize("only", [{"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}])
+def test_the_strictest_filters_leave_what_greedy_takes(only):
+    prompt, noise = np.array([[3, 4, 2]]), np.random.default_rng(0).random((1, 9))
+    greedy, sample = (opened("language-model", "gru", strategy, 13)[0].decode for strategy in ("greedy", "sample"))
+    taken = greedy.run(prompt, longest(greedy, 9)).tokens(0)
+    for wide, is_same in (({}, False), (only, True)):
+        options = dataclasses.replace(longest(sample, 9), temperature=3.0, **wide)
+        assert (sample.run(prompt, options, noise=noise).tokens(0) == taken) is is_same
+
+
+@pytest.mark.parametrize(
+    ("filters", "left"), [({"top_k": 2}, 2), ({"top_p": 0.5}, 2), ({"top_k": 3, "top_p": 0.75}, 3), ({"min_p": 1.0}, 4)]
+)
+def test_of_equals_the_lowest_ids_are_left(filters, left):
+    """Four tokens that are equally probable, drawn by the host and by the graph."""
+    model = network("language-model", "gru", 14, vocab_size=4)
+    for parameter in model.output.parameters():
+        parameter.data[:] = 0
+    graphs = Opened.from_built(build(model, search=some_search("language-model", "sample", 14, end_id=None)))
+    position = begin_to_write(graphs.step, graphs.decode.search, [[3]], None)
+    options = dataclasses.replace(longest(graphs.decode, 200), **filters)
+    noise = np.random.default_rng(5).random((1, 200))
+    ((drawn,),) = search_on_host(graphs.step, position, graphs.decode.search, options, [5])
+    assert graphs.decode.run(np.array([[3]]), options, noise=noise).tokens(0) == [drawn.tokens]
+    assert set(drawn.tokens) == set(range(left))
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4", "fp16"])
@@ -169,7 +208,7 @@ def test_it_stops_as_soon_as_every_row_has_ended(strategy):
         search = some_search("language-model", strategy, 5, end_id=END)
         decode = Opened.from_built(build(model, search=search)).decode
         noise = np.random.default_rng(0).random((2, 100)) if strategy == "sample" else None
-        found = decode.run(np.array([[3, 4], [-1, 5]]), max_new_tokens=100, noise=noise)
+        found = decode.run(np.array([[3, 4], [-1, 5]]), longest(decode, 100), noise=noise)
         assert found.sequences.shape == (2, 1, steps)
 
 
@@ -193,8 +232,9 @@ def test_a_beam_takes_as_many_steps_as_the_hosts(narrowing):
         (row,) = random_rows(spec, [4], random)
         position = begin_to_write(graphs.step, search, [[]], graphs.reader.run(*row))
         counting = Counting(graphs.step)
-        search_on_host(counting, position, search, max_new_tokens=60, length_penalty=0.0)
-        found = graphs.decode.run(*row, max_new_tokens=60, length_penalty=0.0)
+        options = dataclasses.replace(graphs.decode.options, max_new_tokens=60, length_penalty=0.0)
+        search_on_host(counting, position, search, options)
+        found = graphs.decode.run(*row, options)
         assert found.sequences.shape[2] == 1 + counting.calls
         taken.add(counting.calls)
     assert len(taken) > 1
@@ -204,7 +244,7 @@ def test_a_beam_takes_as_many_steps_as_the_hosts(narrowing):
 def test_a_row_that_has_ended_waits_for_the_others():
     graphs, spec, _ = opened("language-model", "elman", "greedy", 6, end_id=END)
     rows = side_by_side(random_rows(spec, [1, 2, 3, 4, 5, 6], np.random.default_rng(6)))
-    found = graphs.decode.run(*rows, max_new_tokens=30)
+    found = graphs.decode.run(*rows, longest(graphs.decode, 30))
     lengths = {len(tokens) for row in range(6) for tokens in found.tokens(row)}
     assert len(lengths) > 1
     assert found.sequences.shape[2] == max(lengths)
@@ -214,9 +254,8 @@ def test_what_was_found_is_read_on_from():
     """The last token and the state before it begin the next call; with one beam, both are one longer search."""
     graphs, *_ = opened("language-model", "lstm", "beam", 7, num_beams=1, num_return_sequences=1, end_id=None)
     prompt = np.array([[3, 0, 2]])
-    whole = graphs.decode.run(prompt, max_new_tokens=8)
-    begun = graphs.decode.run(prompt, max_new_tokens=5)
-    rest = graphs.decode.run(begun.sequences[:, 0, -1:], begun.state, max_new_tokens=3)
+    whole, begun = (graphs.decode.run(prompt, longest(graphs.decode, most)) for most in (8, 5))
+    rest = graphs.decode.run(begun.sequences[:, 0, -1:], longest(graphs.decode, 3), begun.state)
     assert whole.tokens(0)[0] == begun.tokens(0)[0] + rest.tokens(0)[0]
     assert whole.log_prob[0, 0] == pytest.approx(begun.log_prob[0, 0] + rest.log_prob[0, 0])
 
@@ -228,7 +267,8 @@ def test_every_opset_gives_a_valid_graph_with_the_same_numbers(opset):
     search = some_search("translate", "beam", 8, num_beams=3)
     built, oldest = build(model, opset=opset, search=search), build(model, search=search)
     onnx.checker.check_model(built.protos["decode"], full_check=True)
-    found, wanted = (Opened.from_built(each).decode.run(*rows, max_new_tokens=7) for each in (built, oldest))
+    decoders = [Opened.from_built(each).decode for each in (built, oldest)]
+    found, wanted = (decode.run(*rows, longest(decode, 7)) for decode in decoders)
     assert np.array_equal(found.sequences, wanted.sequences)
     assert np.array_equal(found.log_prob, wanted.log_prob)
 
@@ -246,7 +286,7 @@ def test_scores_that_are_not_numbers_are_told(strategy):
     model.output.weight.data[3] = float("nan")
     decode = Opened.from_built(build(model, search=search)).decode
     with pytest.raises(BundleError, match="scores that are not numbers"):
-        decode.run(np.array([[1]]), max_new_tokens=3, noise=np.zeros((1, 3)) if strategy == "sample" else None)
+        decode.run(np.array([[1]]), longest(decode, 3), noise=np.zeros((1, 3)) if strategy == "sample" else None)
 
 
 def test_noise_is_for_those_who_draw():
@@ -256,5 +296,22 @@ def test_noise_is_for_those_who_draw():
             sampling.run(np.array([[1]]), noise=noise)
     with pytest.raises(OptionsError, match="leave it out"):
         greedy.run(np.array([[1]]), noise=np.zeros((1, 20)))
-    with pytest.raises(OptionsError, match="at least 1"):
-        greedy.run(np.array([[1]]), max_new_tokens=0)
+    with pytest.raises(OptionsError, match="give it noise"):
+        sampling.run(np.array([[1]]), longest(sampling, 4), noise=np.zeros((1, 5)))
+
+
+def test_a_graph_refuses_what_it_does_not_search_by():
+    beam, greedy = (
+        opened("language-model", "gru", strategy, 10, **wide)[0].decode
+        for strategy, wide in (("beam", {"num_beams": 3, "num_return_sequences": 2}), ("greedy", {}))
+    )
+    assert (beam.options.num_beams, beam.options.num_return_sequences, greedy.options.num_beams) == (3, 2, 1)
+    for decode, options, words in [
+        (beam, GenerateOptions(), "exported to search with num_beams=3, num_return_sequences=2"),
+        (greedy, GenerateOptions(do_sample=True), "exported to search with do_sample=False"),
+        (greedy, GenerateOptions(num_beams=2), "exported to search with num_beams=1"),
+        (greedy, GenerateOptions(repetition_penalty=2.0, stop_strings=("x",)), r"repetition_penalty=2.0, stop_strings"),
+        (beam, dataclasses.replace(beam.options, early_stopping=True), "no graph searches with early_stopping=True"),
+    ]:
+        with pytest.raises(OptionsError, match=words):
+            decode.run(np.array([[1]]), options)
