@@ -44,6 +44,7 @@ _atol_option = click.option(
 @add_options(
     ("--precision", click.Choice([*get_args(Precision), "auto"]), "fp32", "Of the matrices; auto: least that passes."),
     ("--eval", click.File("r", encoding="utf-8"), None, "Judge a language model by this text. [default: held out]"),
+    ("--calibrate", click.File("r", encoding="utf-8"), None, "Text for an NPU's int8 to see. [default: held out]"),
     ("--max-loss", share, "1%", "Most that rounding may raise the perplexity."),
     ("--max-size", size, None, "Largest bundle, like 1.5MB."),
     ("--target", str, "cpu", "The provider a language model is to run on; see rnn-edge providers."),
@@ -71,6 +72,7 @@ def export(checkpoint: Path, output: Path | None, **choices: Any) -> None:
     options = exporters.ExportOptions(
         **pick(choices, exporters.ExportOptions),
         eval_text=read_text(choices["eval"]) if choices["eval"] else None,
+        calibration_text=read_text(choices["calibrate"]) if choices["calibrate"] else None,
         max_bytes=choices["max_size"],
         num_beams=choices["beam_size"],
         num_return_sequences=choices["num_return"],

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass, NameFixPass
 from onnxscript import GraphBuilder
 
-from rnn_edge.exporters.weights import Plan, Weights
+from rnn_edge.exporters.weights import CalibratedWeights, Plan, Weights
 
 __all__ = ["Draft", "value"]
 
@@ -22,7 +22,7 @@ class Draft:
         imports = {"": opset} if plan.is_float else {"": opset, "com.microsoft": 1}
         self.builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports=imports, name=name))
         self.op = self.builder.op
-        self.weights = Weights(self.builder, plan, settle=settle)
+        self.weights = (CalibratedWeights if plan.is_calibrated else Weights)(self.builder, plan, settle=settle)
         self._opset = opset
 
     def input(self, name: str, shape: list[int | str], dtype: ir.DataType = ir.DataType.FLOAT) -> ir.Value:

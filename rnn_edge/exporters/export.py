@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -30,8 +30,9 @@ from rnn_edge.errors import ExportError
 from rnn_edge.exporters.golden import golden_json
 from rnn_edge.exporters.graphs import OLDEST_OPSET, Built, build
 from rnn_edge.exporters.opened import Opened
-from rnn_edge.exporters.parity import Parity, References, measure, own_rounding
+from rnn_edge.exporters.parity import Parity, References, measure, measure_single_steps, own_rounding
 from rnn_edge.exporters.quality import Quality, judge
+from rnn_edge.exporters.torch_side import TorchSteps
 from rnn_edge.exporters.weights import ALWAYS_FLOAT, FP32, Plan, Stored
 from rnn_edge.modules import (
     Checkpoint,
@@ -43,6 +44,7 @@ from rnn_edge.modules import (
     load_checkpoint,
     sentence_encoder_of,
 )
+from rnn_edge.runtimes.arrays import Ids
 from rnn_edge.runtimes.names import CHARACTERS, LABELS, TOKENS
 from rnn_edge.runtimes.providers import CPU, PROVIDERS, Provider, find
 from rnn_edge.runtimes.sessions import Place
@@ -65,6 +67,9 @@ class ExportOptions:
     opset: int = OLDEST_OPSET
     atol: float = 1e-5  # how far a float may be from PyTorch's
     keep_float: tuple[str, ...] = ()  # matrices that are not rounded, by the names in the report
+    calibration_text: str | None = (
+        None  # text that an NPU's int8 is calibrated on; none means the end of the held-out tokens
+    )
     eval_text: str | None = None  # what rounding is judged by; none means the checkpoint's own held-out examples
     max_loss: float = 0.01  # share by which rounding may raise the perplexity
     max_bytes: int | None = None  # of all files together
@@ -83,6 +88,11 @@ class ExportOptions:
         elif self.precision not in (*PROVIDERS[self.target].precisions, "auto"):
             suiting = ", ".join(PROVIDERS[self.target].precisions)
             problems.append(f"target {self.target} takes {suiting}, not {self.precision}")
+        elif self.calibration_text is not None and not (
+            find(self.target).activations and self.precision in ("int8", "auto")
+        ):
+            able = " and ".join(provider.name for provider in PROVIDERS.values() if provider.activations)
+            problems.append(f"only int8 for {able} is calibrated: leave calibration_text out")
         if not 0 < self.atol < float("inf"):
             problems.append(f"atol must be a positive number, got {self.atol}")
         if not 0 <= self.max_loss < float("inf"):
@@ -122,6 +132,9 @@ class ExportOptions:
 _MOST_BEAMS, _USUAL_BEAMS = 1_000, 5
 DEFAULTS = ExportOptions()
 
+_FEWEST_CALIBRATING, _MOST_CALIBRATING = 64, 1024  # tokens
+_ROUNDED_ACTIVATIONS = 0.3  # how far one step of a calibrated graph may be from PyTorch, unless somebody says how far
+
 _MOST_ROUNDING = 1e-3  # a network that amplifies more than this cannot be told from a wrong one
 
 _EXAMPLES = {
@@ -148,7 +161,7 @@ class Exported:
 class _Candidate:
     """Graphs that could be written."""
 
-    network: Network  # what they compute, in PyTorch: of fp16, with the halved weights
+    network: Network  # what they compute, in PyTorch: of fp16 and of calibrated graphs, with the rounded weights
     plan: Plan
     built: Built
 
@@ -179,12 +192,12 @@ def export(checkpoint: str | Path | Checkpoint, output: str | Path, options: Exp
     source = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(Path(checkpoint))
     if options.embed:
         source = _embedder(source)
+    build_as = _builder(source, options)
     if options.precision == "auto":
-        candidate, quality = _smallest(source, options)
+        candidate, quality = _smallest(source, options, build_as)
     else:
-        plan = Plan(options.precision, options.keep_float)
-        candidate = _build(source.model, plan, options.opset, find(options.target), _search(source, options))
-        quality = _judge(source, candidate, options)
+        candidate = build_as(_plan(options.precision, options.keep_float, find(options.target)))
+        quality = _judge(source, candidate, options, build_as)
     parity = _prove(candidate, candidate.opened, options.atol)
     parity.require()
     graphs = candidate.built.describe()
@@ -234,9 +247,10 @@ def verify(
         raise ExportError(f"{bundle} was not exported from {checkpoint}: it has {', '.join(differences)}")
     if any(found.files.get(name) != each.to_json().encode() for name, each in _tokenizers(source).items()):
         raise ExportError(f"{bundle} was not exported from {checkpoint}: their vocabularies differ")
-    plan = Plan(found.manifest.precision, found.manifest.keep_float)
+    target = find(found.manifest.target)
+    plan = _plan(found.manifest.precision, found.manifest.keep_float, target)
     opset = next(iter(found.manifest.graphs.values())).opset
-    built = _build(source.model, plan, opset, find(found.manifest.target), _search(source, _searches(found)))
+    built = _build(source.model, plan, opset, target, _search(source, _searches(found)))
     return _prove(built, Opened.from_bundle(found, **place), options.atol)
 
 
@@ -273,11 +287,33 @@ def _searches(found: Bundle) -> ExportOptions:
     )
 
 
-def _build(model: Network, plan: Plan, opset: int, target: Provider = CPU, search: Search | None = None) -> _Candidate:
+def _plan(precision: Precision, keep_float: tuple[str, ...], target: Provider) -> Plan:
+    return Plan(precision, keep_float, is_calibrated=precision == "int8" and target.activations is not None)
+
+
+def _builder(source: Checkpoint, options: ExportOptions) -> Callable[[Plan], _Candidate]:
+    """Return what builds the graphs of a plan, with all other choices made."""
+    target, search = find(options.target), _search(source, options)
+
+    def build_as(plan: Plan) -> _Candidate:
+        calibration = _calibration(source, options) if plan.is_calibrated else None
+        return _build(source.model, plan, options.opset, target, search, calibration)
+
+    return build_as
+
+
+def _build(
+    model: Network,
+    plan: Plan,
+    opset: int,
+    target: Provider = CPU,
+    search: Search | None = None,
+    calibration: Ids | None = None,
+) -> _Candidate:
     """Build the graphs of a plan."""
-    halves = plan.precision == "fp16"
-    network = deepcopy(model) if halves else model
-    built = build(network, plan, opset=opset, settle=halves, target=target, search=search)
+    settle = plan.precision == "fp16" or plan.is_calibrated
+    network = deepcopy(model) if settle else model
+    built = build(network, plan, opset=opset, settle=settle, target=target, search=search, calibration=calibration)
     unknown = sorted(set(plan.keep_float) - {stored.name for stored in built.stored})
     if unknown:
         names = ", ".join(stored.name for stored in built.stored if stored.reason not in ALWAYS_FLOAT)
@@ -292,6 +328,8 @@ def _prove(candidate: _Candidate, running: Opened, atol: float) -> Parity:
     as two float32 computations are.
     """
     precision = candidate.plan.precision
+    if candidate.plan.is_calibrated:
+        return _prove_calibrated(candidate.network, running, _ROUNDED_ACTIVATIONS if atol == DEFAULTS.atol else atol)
     if precision in ("int8", "int4"):
         name = f"its {precision} form, row by row and token by token"
         references = References.of_itself(candidate.opened, name)
@@ -309,7 +347,17 @@ def _prove(candidate: _Candidate, running: Opened, atol: float) -> Parity:
     return measure(References.in_torch(candidate.network, name, 2 * rounding), running, spec, search)
 
 
-def _judge(source: Checkpoint, candidate: _Candidate, options: ExportOptions) -> Quality | None:
+def _prove_calibrated(network: Network, running: Opened, atol: float) -> Parity:
+    """Compare a graph that rounds activations with PyTorch that does not, both with the rounded weights."""
+    assert isinstance(network, LanguageModel)
+    assert running.step is not None
+    name = "PyTorch with the rounded weights, on texts that it writes"
+    return measure_single_steps(TorchSteps(network), running.step, atol=atol, compared_with=name)
+
+
+def _judge(
+    source: Checkpoint, candidate: _Candidate, options: ExportOptions, build_as: Callable[[Plan], _Candidate]
+) -> Quality | None:
     """Let rounded graphs predict held-out examples, and refuse those that got worse than allowed."""
     if candidate.plan.precision == "fp32" or not _has_right_answers(source):
         return None
@@ -319,7 +367,7 @@ def _judge(source: Checkpoint, candidate: _Candidate, options: ExportOptions) ->
         raise ExportError(
             f"{candidate.plan.precision} raises the perplexity from {quality.perplexity_before:.2f} to "
             f"{quality.perplexity_after:.2f}, by {quality.loss:.1%}, and may raise it by {options.max_loss:.1%}; "
-            f"{_costliest(source.model, candidate, bar, quality, opset=options.opset)}"
+            f"{_costliest(candidate, bar, quality, build_as)}"
         )
     return quality
 
@@ -333,13 +381,13 @@ def _bar(source: Checkpoint, options: ExportOptions) -> _Bar:
     return _Bar(_build(source.model, FP32, options.opset).opened, _held_out(source, options))
 
 
-def _costliest(model: Network, candidate: _Candidate, bar: _Bar, quality: Quality, *, opset: int) -> str:
+def _costliest(candidate: _Candidate, bar: _Bar, quality: Quality, build_as: Callable[[Plan], _Candidate]) -> str:
     """Tell which matrix costs most: the one that helps most when it alone stays float."""
     best_name, best = "", quality
     for stored in candidate.built.stored:
         if stored.precision != "fp32":
             plan = replace(candidate.plan, keep_float=(*candidate.plan.keep_float, stored.name))
-            found = bar.measure(_build(model, plan, opset, candidate.built.target))
+            found = bar.measure(build_as(plan))
             if found.kl_divergence < best.kl_divergence:
                 best_name, best = stored.name, found
     if not best_name:
@@ -347,7 +395,9 @@ def _costliest(model: Network, candidate: _Candidate, bar: _Bar, quality: Qualit
     return f"{best_name} costs most: keeping it float leaves {best.loss:.1%} (--keep-float {best_name})"
 
 
-def _smallest(source: Checkpoint, options: ExportOptions) -> tuple[_Candidate, Quality | None]:
+def _smallest(
+    source: Checkpoint, options: ExportOptions, build_as: Callable[[Plan], _Candidate]
+) -> tuple[_Candidate, Quality | None]:
     """Return the smallest graphs that pass the gate."""
     if not _has_right_answers(source):
         raise ExportError(
@@ -355,9 +405,9 @@ def _smallest(source: Checkpoint, options: ExportOptions) -> tuple[_Candidate, Q
             "choose one"
         )
     bar = _bar(source, options)
-    target, search = find(options.target), _search(source, options)
+    target = find(options.target)
     for precision in (each for each in SMALLEST_FIRST if each in target.precisions):
-        candidate = _build(source.model, Plan(precision, options.keep_float), options.opset, target, search)
+        candidate = build_as(_plan(precision, options.keep_float, target))
         quality = None if precision == "fp32" else bar.measure(candidate)
         if quality is None or quality.loss <= options.max_loss:
             return candidate, quality
@@ -373,8 +423,7 @@ def _held_out(source: Checkpoint, options: ExportOptions) -> Mapping[str, NDArra
                 "only a language model is judged by a text; others are judged by the examples in their checkpoint: "
                 "leave --eval out"
             )
-        end = source.tokenizer.end_id
-        return {"tokens": np.array([*([] if end is None else [end]), *source.tokenizer.encode(options.eval_text)])}
+        return {"tokens": _encoded(source.tokenizer, options.eval_text)}
     missing = sorted(set(_EXAMPLES[source.model.spec.task]) - source.held_out.keys())
     if source.character_tokenizer is not None and CHARACTERS not in source.held_out:
         missing.append(CHARACTERS)
@@ -384,6 +433,29 @@ def _held_out(source: Checkpoint, options: ExportOptions) -> Mapping[str, NDArra
             f"{' and '.join(missing)}: " + ("give some text with --eval" if is_language_model else "train it again")
         )
     return {name: tensor.numpy() for name, tensor in source.held_out.items()}
+
+
+def _encoded(tokenizer: Tokenizer, text: str) -> Ids:
+    """Return a text's tokens, from its beginning, int64 (time,)."""
+    return np.array([*([] if tokenizer.end_id is None else [tokenizer.end_id]), *tokenizer.encode(text)])
+
+
+def _calibration(source: Checkpoint, options: ExportOptions) -> Ids:
+    """Return the tokens that an NPU's int8 is calibrated on, int64 (time,)."""
+    if options.calibration_text is not None:
+        tokens = _encoded(source.tokenizer, options.calibration_text)[:_MOST_CALIBRATING]
+    elif TOKENS in source.held_out:
+        tokens = source.held_out[TOKENS].numpy()[-_MOST_CALIBRATING:]  # the gate reads them from their beginning
+    else:
+        raise ExportError(
+            f"int8 for {options.target} is calibrated on a text, and this checkpoint remembers none: "
+            "give some with --calibrate"
+        )
+    if len(tokens) < _FEWEST_CALIBRATING:
+        raise ExportError(
+            f"{len(tokens)} tokens are too few to calibrate on: give at least {_FEWEST_CALIBRATING} with --calibrate"
+        )
+    return tokens
 
 
 def _tokenizers(source: Checkpoint) -> dict[str, Tokenizer]:

@@ -13,6 +13,7 @@ import onnx
 
 from rnn_edge.bundle import DECODE_GRAPH, GRAPH, Graph, Port, Search
 from rnn_edge.errors import ExportError
+from rnn_edge.exporters.calibration import calibrate
 from rnn_edge.exporters.decoders import draw_attentive_step, draw_step
 from rnn_edge.exporters.draft import Draft
 from rnn_edge.exporters.fused import draw_fused_step
@@ -36,6 +37,7 @@ from rnn_edge.modules import (
     SentenceEncoder,
     Translator,
 )
+from rnn_edge.runtimes.arrays import Ids
 from rnn_edge.runtimes.providers import CPU, Form, Provider
 
 __all__ = ["NEWEST_OPSET", "OLDEST_OPSET", "Built", "build", "describe_graph"]
@@ -71,6 +73,7 @@ def build(
     settle: bool = False,
     target: Provider = CPU,
     search: Search | None = None,
+    calibration: Ids | None = None,
 ) -> Built:
     """Return a network's graphs: `step`, `encoder` and `step`, or `model`. Tied weights are stored once.
 
@@ -79,6 +82,7 @@ def build(
     settle  leave the rounded matrices in the model, which then computes with what the graphs compute with
     target  the provider they are to run on, in the form that suits it
     search  add the graph `decode`, which searches by itself and has all weights once more
+    calibration  tokens, int64 (time,), by which a calibrated plan rounds activations; without, they remain floats
     """
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ExportError(f"opset must be from {OLDEST_OPSET} to {NEWEST_OPSET}, got {opset}")
@@ -104,7 +108,10 @@ def build(
             raise ExportError(f"only a network that writes can decode, and this one is for {model.spec.task!r}")
         drafts["decode"] = Draft("decode", plan, opset, settle=settle)
         draw_decode(drafts["decode"], model, search)
-    built = Built({role: draft.finish() for role, draft in drafts.items()}, stored, target, search)
+    protos = {role: draft.finish() for role, draft in drafts.items()}
+    if calibration is not None and target.activations is not None:
+        protos["step"] = calibrate(protos["step"], stored, calibration, target.activations)
+    built = Built(protos, stored, target, search)
     if target.name in CHECKED:
         require_one_partition(built.protos["step"], target.name)
     return built

@@ -20,9 +20,21 @@ from rnn_edge.exporters.operators import reduce_max
 from rnn_edge.exporters.rounding import BLOCK, Columns, round_blocks, round_columns, round_rows
 from rnn_edge.runtimes.arrays import Floats, Ids
 
-__all__ = ["ALWAYS_FLOAT", "FP32", "Factor", "Matrix", "Plan", "Stored", "Table", "Weights", "floats"]
+__all__ = [
+    "ALWAYS_FLOAT",
+    "FP32",
+    "KEPT",
+    "CalibratedWeights",
+    "Factor",
+    "Matrix",
+    "Plan",
+    "Stored",
+    "Table",
+    "Weights",
+    "floats",
+]
 
-VECTOR, ADDED = "a vector", "added, not multiplied"
+VECTOR, ADDED, KEPT = "a vector", "added, not multiplied", "kept float"
 ALWAYS_FLOAT = (VECTOR, ADDED)
 """Why a tensor is float in every precision."""
 
@@ -38,11 +50,12 @@ class Plan:
 
     precision: Precision = "fp32"
     keep_float: Collection[str] = ()
+    is_calibrated: bool = False  # 8 bits as NPUs want them, for which `calibration.py` has to see some text
 
     @property
     def is_float(self) -> bool:
         """Whether ONNX's own operators are enough."""
-        return self.precision in ("fp32", "fp16")
+        return self.is_calibrated or self.precision in ("fp32", "fp16")
 
     def precision_of(self, name: str, weight: Floats) -> Precision:
         """Return the precision of one matrix; a small one gains nothing from 4 bits and loses with them."""
@@ -130,9 +143,7 @@ class Weights:
         """Store one tensor, float32 (rows, width), that is a look-up table and, transposed, a matrix with a bias."""
         precision = self._plan.precision_of(name, rows)
         if precision == "int8":
-            columns = round_columns(rows.T)
-            matrix = self._int8(name, rows.T, columns, bias, bounded=bounded)
-            return self._tied_int8_table(name, columns), matrix
+            return self._tied_int8(name, rows, bias, bounded=bounded)
         if precision == "int4":
             return self._int4(name, rows.T, bias)
         stored = self._float(name, rows, precision)
@@ -157,7 +168,7 @@ class Weights:
     def _round(self, name: str, weight: Floats, precision: Precision) -> NDArray[Any]:
         """Return a float matrix as it is stored."""
         rounded: NDArray[Any] = weight.astype(np.float16 if precision == "fp16" else np.float32)
-        reason = "" if precision == "fp16" else "asked for" if self._plan.precision == "fp32" else "kept float"
+        reason = "" if precision == "fp16" else "asked for" if self._plan.precision == "fp32" else KEPT
         self._record(name, precision, rounded.nbytes, weight, rounded.astype(np.float32), reason)
         return rounded
 
@@ -212,10 +223,11 @@ class Weights:
         scales = self._scales(name, rounded)
         return lambda op, ids: Rows(op.Gather(values, ids), op.Unsqueeze(op.Gather(scales, ids), [-1]))
 
-    def _tied_int8_table(self, name: str, columns: Columns) -> Table:
+    def _tied_int8(self, name: str, rows: Floats, bias: Bias, *, bounded: bool) -> tuple[Table, Matrix]:
         """Look up columns of a matrix that is stored as a product wants it; its scales serve both."""
-        values = self._constant(name, columns.values)
-        scales = self._scales(name, columns)
+        columns = round_columns(rows.T)
+        matrix = self._int8(name, rows.T, columns, bias, bounded=bounded)
+        values, scales = self._constant(name, columns.values), self._scales(name, columns)
         zero = self._constant("zero_point.float", np.float32(_ZERO))
 
         def look_up(op: OpBuilder, ids: ir.Value) -> Factor:
@@ -223,7 +235,7 @@ class Weights:
             shifted = op.Add(op.Cast(found, to=ir.DataType.FLOAT), zero)
             return Rows(op.Cast(shifted, to=ir.DataType.UINT8), op.Unsqueeze(op.Gather(scales, ids), [-1]))
 
-        return look_up
+        return look_up, matrix
 
     def _int4(self, name: str, weight: Floats, bias: Bias) -> tuple[Table, Matrix]:
         """Store blocks of 4 bits, which serve as a matrix and, transposed, as a table."""
@@ -275,6 +287,43 @@ class Weights:
         self.stored.append(Stored(name, precision, bytes_, error, reason))
         if self._settle:
             before[...] = after
+
+
+class CalibratedWeights(Weights):
+    """Stores 8-bit matrices as whole numbers in floats, of which `calibration.py` makes bytes with the scale 1.
+
+    So every matrix is one tensor with one scale, as NPUs want it, whether it is multiplied by or looked up in. The
+    scales of its columns, or rows, are multiplied by afterwards.
+    """
+
+    def _int8(self, name: str, weight: Floats, columns: Columns, bias: Bias, *, bounded: bool) -> Matrix:  # noqa: ARG002
+        values, scales = self._whole(name, weight, columns, columns.values), self._scales(name, columns)
+        added = self._bias(bias)
+        return lambda op, x: _add(op, op.Mul(op.MatMul(floats(op, x), values), scales), added)
+
+    def _int8_table(self, name: str, rows: Floats) -> Table:
+        columns = round_rows(rows)
+        return _scaled_table(self._whole(name, rows.T, columns, columns.values.T), self._scales(name, columns))
+
+    def _tied_int8(self, name: str, rows: Floats, bias: Bias, *, bounded: bool) -> tuple[Table, Matrix]:  # noqa: ARG002
+        columns = round_columns(rows.T)
+        values, scales = self._whole(name, rows.T, columns, columns.values.T), self._scales(name, columns)
+        added = self._bias(bias)
+        return _scaled_table(values, scales), lambda op, x: _add(
+            op, op.Mul(op.Gemm(floats(op, x), values, transB=1), scales), added
+        )
+
+    def _scales(self, name: str, columns: Columns) -> ir.Value:
+        return self._constant(f"{name}.scales", columns.scales.astype(np.float32))
+
+    def _whole(self, name: str, weight: Floats, columns: Columns, values: NDArray[np.int8]) -> ir.Value:
+        bytes_ = columns.values.nbytes + columns.scales.nbytes
+        self._record(name, "int8", bytes_, weight, columns.restore(), "")
+        return self._constant(name, values.astype(np.float32))
+
+
+def _scaled_table(values: ir.Value, scales: ir.Value) -> Table:
+    return lambda op, ids: op.Mul(op.Gather(values, ids), op.Unsqueeze(op.Gather(scales, ids), [-1]))
 
 
 def _float_table(stored: ir.Value, precision: Precision) -> Table:

@@ -24,6 +24,7 @@ from rnn_edge.errors import ProviderError
 __all__ = [
     "CPU",
     "PROVIDERS",
+    "Activations",
     "Form",
     "Provider",
     "devices",
@@ -36,6 +37,9 @@ __all__ = [
 
 Form: TypeAlias = Literal["scan", "fused", "step"]
 """How a step graph is made; see docs/bundle-format.md and docs/providers.md."""
+
+Activations: TypeAlias = Literal["uint8", "uint16"]
+"""What a calibrated graph computes with: only its products, in 8 bits, or everything, in 16."""
 
 Verified: TypeAlias = Literal["hardware", "emulation", "statically", "no"]
 """How the project's tests prove it: run on the real thing, run on one made of software, only checked, or not at all."""
@@ -53,6 +57,7 @@ class Provider:
     library     of a build of onnxruntime that needs more libraries than it brings
     form        the graph form that suits it; `fixed` where it takes no sizes that are chosen at each call
     precisions  that it runs without leaving nodes to the CPU
+    activations  of its int8, which an export then calibrates on some text; none where int8 needs no text
     options     names it takes; onnxruntime ignores others silently
     """
 
@@ -65,6 +70,7 @@ class Provider:
     form: Form = "step"
     fixed: bool = False
     precisions: tuple[str, ...] = ("fp32",)
+    activations: Activations | None = None
     verified: Verified = "no"
     note: str = ""
     options: frozenset[str] = frozenset()
@@ -147,6 +153,8 @@ PROVIDERS: Mapping[str, Provider] = {
             runs_on="Android's GPUs, DSPs and NPUs",
             install="only onnxruntime-android has it",
             fixed=True,
+            precisions=("fp32", "int8"),
+            activations="uint8",
             verified="statically",
             note="onnxruntime's usability checker: one partition",
         ),
@@ -165,7 +173,8 @@ PROVIDERS: Mapping[str, Provider] = {
             install="pip install onnxruntime-qnn",
             plugin="onnxruntime_qnn",
             fixed=True,
-            precisions=("fp32", "fp16"),
+            precisions=("fp32", "fp16", "int8"),
+            activations="uint16",
             verified="emulation",
             note="Qualcomm's emulator of its HTP on x86-64; computes in half precision",
             options=_words(

@@ -11,6 +11,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tokenizers
 
@@ -20,6 +21,8 @@ from helpers import tiny_checkpoint  # noqa: E402
 
 import rnn_edge  # noqa: E402
 from rnn_edge.exporters import ExportOptions, export  # noqa: E402
+from rnn_edge.exporters.torch_side import TorchSteps  # noqa: E402
+from rnn_edge.modules import Checkpoint  # noqa: E402
 
 EMULATORS = Path(os.environ.get("RNN_EDGE_EMULATORS", "/nowhere"))
 SITE = Path(tokenizers.__file__).parents[1]  # the venvs have no tokenizers and no click
@@ -38,7 +41,8 @@ NETWORKS = {
     "lstm": {"cell": "lstm", "num_layers": 2},
 }
 
-# Reads 64 tokens here and there, each from its own state; prints the worst difference, and what ran where.
+# Reads 64 tokens here and there, each from its own state; prints the worst difference, what ran where,
+# and the last logits.
 COMPARE = """
 import json, sys
 import numpy as np
@@ -57,7 +61,8 @@ for path in paths:
         others, other = there.step(np.array([[token]]), other)
         worst = max(worst, *(float(abs(a - b).max()) for a, b in zip((logits, *state), (others, *other))))
         same += int(logits.argmax() == others.argmax())
-    told[Path(path).stem] = {"error": worst, "same": same, "ran": by_provider(placement(bundle, **place))}
+    ran = by_provider(placement(bundle, **place))
+    told[Path(path).stem] = {"error": worst, "same": same, "ran": ran, "logits": others[0].tolist()}
 print(json.dumps(told))
 """
 
@@ -127,6 +132,28 @@ def test_qnn_decides_as_the_cpu_does(bundles):
     for name, found in compare("qnn", {"soc_model": "57"}, bundles["qnn"]).items():
         assert set(found["ran"]) == {"QNNExecutionProvider"}, name
         assert (found["error"] <= 0.1, found["same"] >= 60) == (True, True), (name, found)
+
+
+def test_qnn_computes_in_integers_what_the_cpu_does(tmp_path):
+    """Calibrated int8: every node on the NPU, for any chip, and what rounding leaves of PyTorch's float32."""
+    sources = {name: source_with_text(**options) for name, options in NETWORKS.items()}
+    paths = [tmp_path / f"{name}.rnn" for name in sources]
+    for path, source in zip(paths, sources.values(), strict=True):
+        export(source, path, ExportOptions(target="qnn", precision="int8", max_loss=0.05))
+    tokens = np.random.default_rng(0).integers(0, 200, 64)  # as COMPARE reads
+    for name, found in compare("qnn", {}, paths).items():
+        assert set(found["ran"]) == {"QNNExecutionProvider"}, name
+        assert (found["error"] <= 0.01, found["same"] >= 62) == (True, True), (name, found)
+        exact = TorchSteps(sources[name].model)
+        logits, _ = exact.read(tokens[np.newaxis], exact.start(1))
+        assert np.abs(logits[0, -1] - found["logits"]).max() <= 0.2, name
+
+
+def source_with_text(**options) -> Checkpoint:
+    """Return a checkpoint that remembers random tokens as its held-out text."""
+    source = tiny_checkpoint(hidden_size=64, **options)
+    tokens = torch.randint(0, 200, (600,), generator=torch.Generator().manual_seed(0))
+    return Checkpoint(source.model, source.tokenizer, {}, {"tokens": tokens})
 
 
 # Rolls 64 tokens on a GPU whose states stay there: each step's output is the next one's input. Compares with the CPU.
