@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,12 @@ def package(bundle: Path | None, output: Path, **choices: Any) -> None:
       rnn-edge package --platform web -o page
       rnn-edge package model.rnn --platform python -o app
     """
+    from rnn_edge.packaging import LISTING
     from rnn_edge.packaging import package as write
 
     path = write(bundle, output, **choices)
-    click.echo(f"{path}: {sum(file.stat().st_size for file in path.rglob('*') if file.is_file()) / 1e6:.2f} MB")
+    files = json.loads((path / LISTING).read_text(encoding="utf-8"))
+    for name, entry in files.items():
+        click.echo(f"{entry['bytes']:>12,}  {entry['sha256']}  {name}")
+    click.echo(f"{path}: {sum(entry['bytes'] for entry in files.values()) / 1e6:.2f} MB")
     click.echo(f"next: {path / 'README.md'}")

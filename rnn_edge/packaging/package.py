@@ -7,6 +7,7 @@ runners that have their own.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from base64 import b64encode
 from collections.abc import Iterator
@@ -22,9 +23,12 @@ from rnn_edge.runtimes import BUILT_IN, GenerateOptions, LanguageModel, StepGrap
 from rnn_edge.spec import LanguageModelSpec
 from rnn_edge.text import Tokenizer
 
-__all__ = ["ONNXRUNTIME_WEB", "Platform", "package"]
+__all__ = ["LISTING", "ONNXRUNTIME_WEB", "Platform", "package"]
 
 Platform = Literal["web", "python", "android", "ios"]
+
+LISTING = "files.json"
+"""What a package says of all its other files: `bytes` and `sha256`, by name."""
 
 ONNXRUNTIME_WEB = "1.30.0"
 """The version the web runner is tested with."""
@@ -78,6 +82,7 @@ def package(
                 _write_json(part / "Sources/RnnEdge/vocabulary.json", _vocabulary(found.tokenizer))
             if platform == "web" and onnxruntime_web is not None:
                 _copy_runtime(Path(onnxruntime_web), part / "onnxruntime")
+            _write_json(part / LISTING, dict(_listed(part)))
     except OSError as error:
         raise PackageError(f"cannot write {output}: {error.strerror or error}; nothing there was changed") from error
     return output
@@ -113,7 +118,7 @@ def _words(bundle: Bundle, texts: list[str]) -> dict[str, str]:
     plain = (text.strip() for text in texts if text.strip() and not set(text) & _NEED_QUOTING)
     return {
         "network": f"{cell}, {spec.num_layers} × {spec.hidden_size} units, {precision}",
-        "megabytes": f"{sum(map(len, bundle.files.values())) / 1e6:.2f}",
+        "megabytes": f"{len(bundle.files[bundle.manifest.graphs['step'].file]) / 1e6:.2f}",
         "example": next(plain, "the"),
         "version": version("rnn-edge"),
         "onnxruntime_web": ONNXRUNTIME_WEB,
@@ -132,9 +137,23 @@ def _write_templates(source: Path, part: Path, words: dict[str, str]) -> None:
 
 
 def _write_bundle(bundle: Bundle, path: Path) -> None:
+    """Write a bundle without graphs that no runner calls, such as a whole search; if it has none, byte for byte."""
+    manifest = json.loads((bundle.path / MANIFEST).read_bytes())
+    unused = {graph["file"] for role, graph in manifest["graphs"].items() if role != "step"}
+    manifest["graphs"] = {"step": manifest["graphs"]["step"]}
+    manifest["files"] = {name: entry for name, entry in manifest["files"].items() if name not in unused}
     path.mkdir(parents=True)
-    for name, content in {**bundle.files, MANIFEST: (bundle.path / MANIFEST).read_bytes()}.items():
-        (path / name).write_bytes(content)
+    for name in manifest["files"]:
+        (path / name).write_bytes(bundle.files[name])
+    _write_json(path / MANIFEST, manifest)
+
+
+def _listed(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each file's name, its size and its hash."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        yield path.relative_to(folder).as_posix(), entry
 
 
 def _copy_runtime(installed: Path, path: Path) -> None:

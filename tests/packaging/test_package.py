@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from base64 import b64decode
+from hashlib import sha256
 from pathlib import Path
 from typing import get_args
 
@@ -46,6 +47,31 @@ def test_it_holds_the_bundle_and_no_placeholder(platform):
     assert "Cats & mats" in (path / "README.md").read_text()
     if platform == "web":
         assert "<title>Cats &amp; mats</title>" in (path / "index.html").read_text()
+
+
+def test_it_leaves_out_graphs_that_no_runner_calls():
+    from rnn_edge.exporters import ExportOptions, export
+
+    export(tiny_checkpoint(), "model.rnn", ExportOptions(decode="greedy"))
+    assert Path("model.rnn/decode.onnx").is_file()
+    for platform in get_args(Platform):
+        path = package("model.rnn", "app", platform)
+        (manifest,) = path.rglob("manifest.json")
+        packaged = Bundle.read(manifest.parent)
+        assert {graph.file for graph in packaged.manifest.graphs.values()} == {"model.onnx"}
+        assert sorted(packaged.files) == ["golden.json", "model.onnx", "tokenizer.json"]
+        assert [file.name for file in path.rglob("*.onnx")] == ["model.onnx"]
+
+
+@pytest.mark.parametrize("platform", get_args(Platform))
+def test_it_names_its_files_with_sizes_and_hashes(platform):
+    path = package(None, "app", platform)
+    listed = json.loads((path / "files.json").read_text())
+    files = {file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    del files["files.json"]
+    assert listed == {
+        name: {"bytes": len(content), "sha256": sha256(content).hexdigest()} for name, content in files.items()
+    }
 
 
 @pytest.mark.parametrize("kind", KINDS)
