@@ -72,6 +72,7 @@ class DecodeGraph:
 
     search   what is fixed in it
     options  the same as options of decoding, with the others at their defaults
+    reads    the name of what it searches from, `tokens` or `vectors`
     """
 
     def __init__(self, content: bytes, description: Graph, **place: Unpack[Place]) -> None:
@@ -81,6 +82,7 @@ class DecodeGraph:
         fixed = {**asdict(self.search), "do_sample": self.search.strategy == "sample"}
         self.options = GenerateOptions(**{name: fixed[name] for name in _FIXED})
         self._graph = WholeGraph(content, description, **place)
+        self.reads = self._graph.inputs[0]
         self._states = [port for port in description.inputs if next_state_name(port.name) in self._graph.outputs]
 
     @classmethod
@@ -115,7 +117,7 @@ class DecodeGraph:
         self.check(options)
         self._check_noise(noise, len(inputs), options.max_new_tokens)
         longest = {MAX_NEW_TOKENS: options.max_new_tokens or _USUAL_LENGTH}
-        given: dict[str, Any] = {self._graph.inputs[0]: inputs, NOISE: noise}
+        given: dict[str, Any] = {self.reads: inputs, NOISE: noise}
         given |= {name: np.array(longest.get(name, getattr(options, name)), dtype) for name, dtype in _INPUTS.items()}
         state = self._start(len(inputs)) if state is None else state
         given |= {port.name: part for port, part in zip(self._states, state, strict=True)}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias, overload
 from rnn_edge.bundle import Bundle
 from rnn_edge.errors import BundleError
 from rnn_edge.runtimes.classifier import Classifier
+from rnn_edge.runtimes.decode_graph import DecodeGraph
 from rnn_edge.runtimes.embedder import Embedder
 from rnn_edge.runtimes.language_model import LanguageModel
 from rnn_edge.runtimes.measuring import AUTO, measure_providers
@@ -64,8 +65,11 @@ def load(path: str | Path | None = None, *, self_test: bool = False, **place: Un
     whole = cache(partial(WholeGraph.from_bundle, bundle, **place))
     step = cache(partial(StepGraph.from_bundle, bundle, **place))
     if self_test:
-        roles = [role for role in bundle.manifest.graphs if role != "decode"]
-        graphs = {role: step() if role == "step" else whole(role) for role in roles}
+        graphs: dict[str, StepGraph | WholeGraph | DecodeGraph] = {
+            role: step() if role == "step" else whole(role) for role in bundle.manifest.graphs if role != "decode"
+        }
+        if "decode" in bundle.manifest.graphs:
+            graphs["decode"] = DecodeGraph.from_bundle(bundle, **place)
         run_self_test(bundle, graphs)
     match spec:
         case LanguageModelSpec():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import some_checkpoint
+from helpers import export_network, some_checkpoint, tiny_network
 
 import rnn_edge
 from rnn_edge.bundle import Bundle
 from rnn_edge.errors import BundleError
-from rnn_edge.runtimes import StepGraph
+from rnn_edge.runtimes import DecodeGraph, StepGraph
 from rnn_edge.runtimes.self_test import self_test
 from rnn_edge.runtimes.whole_graph import WholeGraph
 
@@ -38,6 +40,36 @@ def test_other_numbers_are_told(monkeypatch, part, fault):
     monkeypatch.setattr(StepGraph, "step", wrong)
     with pytest.raises(BundleError, match="gives other numbers here"):
         rnn_edge.load(PATH, self_test=True)
+
+
+@pytest.mark.parametrize("task", ["language-model", "translate", "describe"])
+@pytest.mark.parametrize("decode", ["greedy", "sample", "beam"])
+def test_other_searches_are_told(monkeypatch, task, decode):
+    export_network(Path("model.rnn"), task, decode=decode)
+    rnn_edge.load("model.rnn", self_test=True)
+    right = DecodeGraph.run
+    for fault, words in [
+        (lambda found: replace(found, log_prob=found.log_prob * 1.01), "other numbers here"),
+        (lambda found: replace(found, state=tuple(each * np.float32(1.01) for each in found.state)), "other numbers"),
+        (lambda found: replace(found, sequences=found.sequences - (found.sequences > 2)), "other tokens here"),
+    ]:
+        monkeypatch.setattr(DecodeGraph, "run", lambda *given, fault=fault, **named: fault(right(*given, **named)))
+        with pytest.raises(BundleError, match=words):
+            rnn_edge.load("model.rnn", self_test=True)
+
+
+def test_what_is_compared_of_a_search_is_no_near_tie():
+    """All scores of this network are the same, so a last bit would decide: nothing of it can be compared."""
+    torch = pytest.importorskip("torch")
+    from rnn_edge.exporters import ExportOptions, export
+
+    checkpoint = tiny_network("language-model")
+    with torch.no_grad():
+        for parameter in checkpoint.model.output.parameters():
+            parameter[:] = 0
+    export(checkpoint, "model.rnn", ExportOptions(decode="greedy"))
+    assert json.loads(Path("model.rnn/golden.json").read_text())["searches"] == []
+    rnn_edge.load("model.rnn", self_test=True)
 
 
 @pytest.mark.parametrize("task", ["translate", "tag", "embed"])
