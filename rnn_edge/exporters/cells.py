@@ -51,7 +51,7 @@ def _elman(op: OpBuilder, spec: StackSpec, layer: Layer, gates: ir.Value, h: ir.
 
 
 def _gru(op: OpBuilder, spec: StackSpec, layer: Layer, gates: ir.Value, h: ir.Value) -> Values:
-    """r, z = σ(W x + U h + b); n = φ(W x + b + r∘(U h + b')); h' = (1−z)∘n + z∘h, as in PyTorch and cuDNN.
+    """r, z = σ(W x + U h + b); n = φ(W x + b + r∘(U h + b')); h' = n + z∘(h − n), as in PyTorch and cuDNN.
 
     In Cho et al. 2014 the reset stands before the matrix product: n = φ(W x + U (r∘h) + b).
     """
@@ -61,7 +61,7 @@ def _gru(op: OpBuilder, spec: StackSpec, layer: Layer, gates: ir.Value, h: ir.Va
     update = op.Sigmoid(op.Add(x_update, h_update))
     recalled = layer.candidate(op, op.Mul(reset, h)) if layer.candidate else op.Mul(reset, h_new[0])
     new = _squash(op, spec, op.Add(x_new, recalled))
-    return (op.Add(op.Mul(op.Sub(1.0, update), new), op.Mul(update, h)),)
+    return (op.Add(new, op.Mul(update, op.Sub(h, new))),)
 
 
 def _lstm(op: OpBuilder, spec: StackSpec, layer: Layer, gates: ir.Value, h: ir.Value, c: ir.Value) -> Values:

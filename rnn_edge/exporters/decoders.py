@@ -16,7 +16,16 @@ from onnxscript import OpBuilder
 
 from rnn_edge.exporters.cells import Layer, Values, step
 from rnn_edge.exporters.draft import Draft, value
-from rnn_edge.exporters.layers import Slices, array, in_columns, scan_stack, step_stack, store_layer, store_layers
+from rnn_edge.exporters.layers import (
+    Slices,
+    array,
+    in_columns,
+    layer_of,
+    scan_stack,
+    step_stack,
+    store_layer,
+    store_layers,
+)
 from rnn_edge.exporters.operators import INFINITY, reduce_max, weighted_sum
 from rnn_edge.exporters.weights import Matrix, Table, Weights
 from rnn_edge.modules import Attention, AttentiveDecoder, LanguageModel
@@ -93,7 +102,7 @@ class Writer:
         """
         op = draft.op
         by_time, present = in_columns(op, tokens)
-        x = self.embedding(op, op.Max(by_time, 0))  # (time, batch, embedding)
+        x = self.embedding(op, by_time)  # (time, batch, embedding)
         after = scan_stack(draft, self.spec, self.layers, x, present, states)
         return self.output(op, after[0][-1]), after  # the last layer's h, (batch, output), is also its last output
 
@@ -124,7 +133,7 @@ class AttentiveWriter:
         """
         op, network, spec = draft.op, self.network, self.network.spec
         by_time, present = in_columns(op, tokens)
-        x = self.embedding(op, op.Max(by_time, 0))  # (time, batch, embedding)
+        x = self.embedding(op, by_time)  # (time, batch, embedding)
         if not spec.carries_readout:
             after = scan_stack(draft, spec, network.layers, x, present, states)
             context, looked = network.attend(op, after[0][-1], memory)
@@ -132,7 +141,7 @@ class AttentiveWriter:
         *layered, readout = states
         gates = network.layers[0].input(op, x)  # (time, batch, gates × hidden)
         nowhere = op.Mul(op.Cast(memory[-1], to=ir.DataType.FLOAT), 0.0)
-        before = [*(op.Gather(state, layer, axis=0) for layer in range(spec.num_layers) for state in layered)]
+        before = [*(layer_of(op, spec, state, layer) for layer in range(spec.num_layers) for state in layered)]
         before += [op.Squeeze(readout, [0]), nowhere]
         after, said, looked = _scan_steps(draft, network, before, gates, present, memory)
         return self.output(op, said), [*after, [said]], looked
@@ -300,7 +309,8 @@ def state_outputs(draft: Draft, spec: StackSpec, after: Slices, batch: int | str
     """Name the states after: of each its layers, (batch, width), on top of one another."""
     op = draft.op
     for (name, size), values in zip(spec.state_sizes.items(), after, strict=True):
-        joined = op.Concat(*[op.Unsqueeze(each, [0]) for each in values], axis=0)
+        parts = [op.Unsqueeze(each, [0]) for each in values]
+        joined = op.Concat(*parts, axis=0) if len(parts) > 1 else parts[0]
         draft.output(joined, next_state_name(name), [spec.num_layers, batch, size])
 
 

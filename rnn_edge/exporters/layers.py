@@ -30,6 +30,7 @@ __all__ = [
     "array",
     "encode",
     "in_columns",
+    "layer_of",
     "scan",
     "scan_stack",
     "step_stack",
@@ -134,13 +135,19 @@ def scan_stack(
     after: Slices = [[] for _ in states]
     for index, layer in enumerate(layers):
         gates = layer.input(op, x)  # (time, batch, gates × hidden)
-        before = [op.Gather(state, index, axis=0) for state in states]  # (batch, width) each
+        before = [layer_of(op, spec, state, index) for state in states]  # (batch, width) each
         is_last = index == len(layers) - 1
         results = scan(draft, spec, layer, before, gates, present, give_outputs=not is_last)
         for values, each in zip(after, results, strict=False):
             values.append(each)
         x = results[-1]
     return after
+
+
+def layer_of(op: OpBuilder, spec: StackSpec, state: ir.Value, index: int) -> ir.Value:
+    """Return a layer's part of a state, (layers, batch, width) to (batch, width); of a single layer, without a copy."""
+    part: ir.Value = op.Squeeze(state, [0]) if spec.num_layers == 1 else op.Gather(state, index, axis=0)
+    return part
 
 
 def step_stack(op: OpBuilder, spec: StackSpec, layers: list[Layer], x: Factor, state: Slices) -> Slices:

@@ -67,7 +67,7 @@ def encode_source(draft: Draft, model: Translator) -> dict[str, ir.Value]:
     tokens = draft.input(TOKENS, ["batch", "time"], ir.DataType.INT64)
     by_time, present = in_columns(op, tokens)
     embedding = draft.weights.table("encoder.embedding", array(model.embedding.weight))
-    x = embedding(op, op.Max(by_time, 0))
+    x = embedding(op, by_time)
     looks = isinstance(model.decoder, AttentiveDecoder)
     encoded = encode(draft, model.encoder, x, present, prefix="encoder.", give_outputs=looks)
     values: dict[str, ir.Value] = {}
@@ -114,7 +114,7 @@ def _text_vector(draft: Draft, model: SentenceEncoder) -> ir.Value:
     op, spec = draft.op, model.spec
     tokens = draft.input(TOKENS, ["batch", "time"], ir.DataType.INT64)
     by_time, present = in_columns(op, tokens)
-    x = draft.weights.table("embedding", array(model.embedding.weight))(op, op.Max(by_time, 0))
+    x = draft.weights.table("embedding", array(model.embedding.weight))(op, by_time)
     encoded = encode(draft, model.encoder, x, present, give_outputs=spec.pooling != "last")
     return _pool(draft, encoded, spec.pooling, spec.read_size)
 

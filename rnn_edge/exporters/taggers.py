@@ -25,7 +25,7 @@ def draw_tagger(draft: Draft, model: Tagger) -> None:
     if spec.character_vocab_size:
         letters = draft.input(CHARACTERS, ["batch", "time", "letters"], ir.DataType.INT64)
     by_time, present = in_columns(op, tokens)
-    x = weights.table("embedding", array(model.embedding.weight))(op, op.Max(by_time, 0))
+    x = weights.table("embedding", array(model.embedding.weight))(op, by_time)
     fed = None if letters is None else _spell(draft, model, letters, by_time)
     encoded = encode(draft, model.encoder, x, present, fed=fed)
     assert encoded.outputs is not None
@@ -159,9 +159,7 @@ def _spell(draft: Draft, model: Tagger, letters: ir.Value, by_time: ir.Value) ->
     words = op.Reshape(op.Transpose(letters, perm=[2, 1, 0]), [0, -1])  # (letters, time × batch)
     present = op.Unsqueeze(op.GreaterOrEqual(words, 0), [-1])
     table = draft.weights.table("characters.embedding", array(model.character_embedding.weight))
-    encoded = encode(
-        draft, model.characters, table(op, op.Max(words, 0)), present, prefix="characters.", give_outputs=False
-    )
+    encoded = encode(draft, model.characters, table(op, words), present, prefix="characters.", give_outputs=False)
     width = 2 * spec.characters.output_size
     vectors = op.Reshape(encoded.state[0][-1], op.Concat(op.Shape(by_time), [width], axis=0))
     return Fed(vectors, width, spec.characters.is_bounded)

@@ -83,6 +83,7 @@ class Rows:
     """Rows of unsigned bytes around 128, with a scale for each: what a product in integers reads."""
 
     values: ir.Value  # uint8 (..., width)
+    step: ir.Value  # float32, a constant, of one byte before its row is scaled
     scales: ir.Value  # float32 (..., 1)
 
 
@@ -185,8 +186,7 @@ class Weights:
         bytes_ = columns.values.nbytes + columns.scales.nbytes
         self._record(name, "int8", bytes_, weight, columns.restore(), "")
         values, scales = self._constant(name, columns.values), self._scales(name, columns)
-        zero, one = self._constant("zero_point", np.uint8(_ZERO)), self._constant("one", np.float32(1))
-        step = self._constant("step", np.float32(1 / _STEPS))
+        (step, zero), one = self._step_and_zero(), self._one()
         added = self._bias(bias)
 
         def multiply(op: OpBuilder, x: Factor) -> ir.Value:
@@ -195,45 +195,54 @@ class Weights:
                 product = op.MatMulIntegerToFloat(quantized, values, step, one, zero, _domain=_CONTRIB)
                 return _add(op, op.Mul(product, scales), added)
             rows = x if isinstance(x, Rows) else self._rows(op, x)
-            product = op.MatMulIntegerToFloat(rows.values, values, one, one, zero, _domain=_CONTRIB)
+            product = op.MatMulIntegerToFloat(rows.values, values, rows.step, one, zero, _domain=_CONTRIB)
             return _add(op, op.Mul(op.Mul(product, rows.scales), scales), added)
 
         return multiply
 
     def _rows(self, op: OpBuilder, x: ir.Value) -> Rows:
-        """Return numbers of any size as rows, each with the scale that its largest one needs."""
-        least, step, middle = (  # a number that is written into the graph as such is cast at every step
-            self._constant(name, np.float32(value))
-            for name, value in (("least", 1e-30), ("step", 1 / _STEPS), ("middle", _ZERO + 0.5))
-        )
-        size = op.Abs(x)
-        scales = op.Mul(op.Max(reduce_max(op, size, -1), least), step)  # a row of zeros must not be divided by zero
-        nearest = op.Add(op.Div(x, scales), middle)  # the cast cuts off what is behind the point
-        return Rows(op.Cast(nearest, to=ir.DataType.UINT8), scales)
+        """Return numbers of any size as rows, each scaled by its largest one, which makes them bounded."""
+        least = self._constant("least", np.float32(1e-30))  # a row of zeros must not be divided by zero
+        step, zero = self._step_and_zero()
+        scales = op.Max(reduce_max(op, op.Abs(x), -1), least)
+        return Rows(op.QuantizeLinear(op.Div(x, scales), step, zero), step, scales)
+
+    def _step_and_zero(self) -> tuple[ir.Value, ir.Value]:
+        """Return what one byte of a bounded number stands for, and the byte that stands for zero."""
+        return self._constant("step", np.float32(1 / _STEPS)), self._constant("zero_point", np.uint8(_ZERO))
 
     def _scales(self, name: str, columns: Columns) -> ir.Value:
         """Store the scales of columns; ONNX Runtime widens them once, when it loads the graph."""
         return self._as_float(self._constant(f"{name}.scales", columns.scales), "fp16")
+
+    def _row_scales(self, name: str, columns: Columns) -> ir.Value:
+        """Store the scales of columns that are looked up as rows, one below the other."""
+        below: ir.Value = self._op.Unsqueeze(self._scales(name, columns), [-1])
+        return below
+
+    def _one(self) -> ir.Value:
+        return self._constant("one", np.float32(1))
 
     def _int8_table(self, name: str, rows: Floats) -> Table:
         """Store rows as the bytes that a product reads."""
         rounded = round_rows(rows)
         self._record(name, "int8", rounded.values.nbytes + rounded.scales.nbytes, rows, rounded.restore().T, "")
         values = self._constant(name, (rounded.values.T.astype(np.int16) + _ZERO).astype(np.uint8))
-        scales = self._scales(name, rounded)
-        return lambda op, ids: Rows(op.Gather(values, ids), op.Unsqueeze(op.Gather(scales, ids), [-1]))
+        scales, one = self._row_scales(name, rounded), self._one()
+        return lambda op, ids: Rows(op.Gather(values, ids), one, op.Gather(scales, ids))
 
     def _tied_int8(self, name: str, rows: Floats, bias: Bias, *, bounded: bool) -> tuple[Table, Matrix]:
         """Look up columns of a matrix that is stored as a product wants it; its scales serve both."""
         columns = round_columns(rows.T)
         matrix = self._int8(name, rows.T, columns, bias, bounded=bounded)
-        values, scales = self._constant(name, columns.values), self._scales(name, columns)
+        values = self._constant(name, columns.values)
+        scales, one = self._row_scales(name, columns), self._one()
         zero = self._constant("zero_point.float", np.float32(_ZERO))
 
         def look_up(op: OpBuilder, ids: ir.Value) -> Factor:
             found = op.Transpose(op.Gather(values, ids, axis=1), perm=[1, 2, 0])  # int8 (time, batch, width)
             shifted = op.Add(op.Cast(found, to=ir.DataType.FLOAT), zero)
-            return Rows(op.Cast(shifted, to=ir.DataType.UINT8), op.Unsqueeze(op.Gather(scales, ids), [-1]))
+            return Rows(op.Cast(shifted, to=ir.DataType.UINT8), one, op.Gather(scales, ids))
 
         return look_up, matrix
 
