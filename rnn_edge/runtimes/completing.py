@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from codecs import getincrementaldecoder, utf_8_decode
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import islice
 from typing import Any
@@ -192,7 +192,7 @@ class Completer:
         paths = [begin(cover.tokens, cover.log_prob, cover.rest, rules, prompt.before) for cover in covers]
         if tell := self._uncovered(options):
             left = tell(join_states(cover.state for cover in covers)).tolist()
-            paths = [replace(path, uncovered=each) for path, each in zip(paths, left, strict=True)]
+            paths = [path._replace(uncovered=each) for path, each in zip(paths, left, strict=True)]
         live = [cover for cover, path in zip(covers, paths, strict=True) if not path.finish]
         return paths, follow(self.model, live) if live else take(position, [])
 

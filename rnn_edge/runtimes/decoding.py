@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -18,6 +18,7 @@ from rnn_edge.runtimes.arrays import NOTHING, Doubles, Floats, Ids, State, join_
 from rnn_edge.runtimes.options import EarlyStopping, GenerateOptions
 from rnn_edge.runtimes.paths import FinishReason, Path, Rules, begin, extend, rank, restrict, score
 from rnn_edge.runtimes.scores import best, draw, log_probs_of, log_softmax
+from rnn_edge.runtimes.top_k import top_k
 
 __all__ = [
     "ROWS_AT_ONCE",
@@ -298,26 +299,32 @@ class BeamSearch:
         self, group: int, logits: Floats, crowd: Doubles, uncovered: Doubles | None
     ) -> list[tuple[int, Path]]:
         """Return the paths of a group that go on, each with the row it grew from; count them in the crowd."""
+        paths, ended = self._live[group], self._ended[group]
         penalties = crowd * self._pruning.diversity_penalty if self._pruning.num_groups > 1 else None
         narrowing = self._pruning.narrowing
-        width = self._width - len(self._ended[group]) if narrowing else self._width
-        grown = _grow(self._live[group], logits, width if narrowing else 2 * width, self._rules, penalties)
-        if uncovered is not None:
-            grown = [
-                (row, path if path.finish == "stuck" else replace(path, uncovered=float(uncovered[row])))
-                for row, path in grown
-            ]
-        if grown and self._pruning.threshold:
-            least = _rating(grown[0][1]) + math.log(self._pruning.threshold)
-            grown = [each for each in grown if _rating(each[1]) >= least]
-        finished = [path for _, path in grown[:width] if path.finish]
-        self._ended[group] = rank(self._ended[group] + finished, self._length_penalty)[: self._width]
-        going = [each for each in grown if not each[1].finish][: self._width]
+        width = self._width - len(ended) if narrowing else self._width
+        candidates = _candidates(paths, logits, width if narrowing else 2 * width, self._rules, penalties)
+        threshold = self._pruning.threshold
+        least = candidates[0][0] + math.log(threshold) if candidates and threshold else -math.inf
+        going: list[tuple[int, Path]] = []
+        finished: list[Path] = []
+        for place, (rating, parent, token, log_prob, lost) in enumerate(candidates):
+            if rating < least or len(going) == width:
+                break
+            path = extend(paths[parent], token, log_prob, self._rules, lost=lost)
+            if uncovered is not None and path.finish != "stuck":
+                path = path._replace(uncovered=float(uncovered[parent]))
+            if path.finish is None:
+                going.append((parent, path))
+            elif place < width:
+                finished.append(path)
+        if finished:
+            self._ended[group] = ended = rank(ended + finished, self._length_penalty)[: self._width]
         if penalties is not None:
             took = [path.tokens[-1] for path in finished if path.finish not in ("end", "stuck")]
             np.add.at(crowd, took + [path.tokens[-1] for _, path in going], 1)
-        if len(self._ended[group]) == self._width:
-            going = self._promising(going, worst=score(self._ended[group][-1], self._length_penalty))
+        if len(ended) == self._width:
+            going = self._promising(going, worst=score(ended[-1], self._length_penalty))
         self._live[group] = [path for _, path in going]
         return going
 
@@ -361,31 +368,61 @@ def _hope(path: Path, rules: Rules, length_penalty: float) -> float:
     return float((_rating(path) / lengths**length_penalty).max())
 
 
-def _grow(
-    paths: Sequence[Path], logits: Floats, count: int, rules: Rules, penalties: Doubles | None
-) -> list[tuple[int, Path]]:
-    """Return the `count` most probable paths that are one token longer, each with the index of its parent.
+_Candidate: TypeAlias = tuple[float, int, int, float, float]
+"""What a path one token longer is chosen by, its parent, the token, its log-prob, and what penalties take from that."""
 
-    penalties  taken from each token's log-prob, float64 (vocab,); such paths are chosen by what is left
+
+def _candidates(
+    paths: Sequence[Path], logits: Floats, count: int, rules: Rules, penalties: Doubles | None
+) -> list[_Candidate]:
+    """Return the `count` most probable ways to make one of the paths a token longer, best first.
+
+    penalties  taken from each token's log-prob, float64 (vocab,); a path is chosen by what is left
     """
     if not paths:
         return []
-    penalised = penalties is not None or rules.repetition_penalty != 1.0
-    scores: Floats | Doubles = (
-        restrict(log_softmax(logits), paths, rules) if penalised else restrict(logits, paths, rules)
+    tokens, log_probs, lost = (
+        _highest(logits, count, rules)
+        if penalties is None and rules.repetition_penalty == 1.0 and not rules.may_forbid
+        else _highest_left(paths, logits, count, rules, penalties)
     )
+    ratings = np.array([_rating(path) for path in paths])[:, None] + (log_probs - lost)
+    order = np.argsort(-ratings, axis=None, kind="stable")[:count]
+    chosen = [column.ravel()[order].tolist() for column in (ratings, tokens, log_probs, lost)]
+    parents = (order // tokens.shape[1]).tolist()
+    each = zip(chosen[0], parents, *chosen[1:], strict=True)
+    return [candidate for candidate in each if candidate[0] > -math.inf]
+
+
+_Columns: TypeAlias = "tuple[Ids, Floats | Doubles, Floats | Doubles]"
+"""Of each path, (paths, count) each: tokens, their log-probs, and what penalties take from these; best first.
+
+Where fewer may follow, the others are worth -inf.
+"""
+
+
+def _highest(logits: Floats, count: int, rules: Rules) -> _Columns:
+    """Return the most probable tokens, where none but the unknown word is left out."""
+    tokens, log_probs = top_k(logits, count + (rules.unknown_id is not None))
+    if rules.unknown_id is not None:
+        log_probs = np.where(tokens == rules.unknown_id, -np.inf, log_probs)
+    return tokens, log_probs, np.zeros_like(log_probs)
+
+
+def _highest_left(
+    paths: Sequence[Path], logits: Floats, count: int, rules: Rules, penalties: Doubles | None
+) -> _Columns:
+    """Return the tokens with the highest scores after what the rules and the penalties take; NOTHING where none may."""
+    all_log_probs = log_softmax(logits)
+    scores = restrict(all_log_probs, paths, rules)
     scores = scores if penalties is None else scores - penalties
-    best_of_each = [best(row, count) for row in scores]
-    if rules.may_forbid:
-        best_of_each = [tokens if len(tokens) else np.array([NOTHING]) for tokens in best_of_each]
-    parents = np.repeat(np.arange(len(paths)), [len(tokens) for tokens in best_of_each])
-    tokens = np.concatenate(best_of_each)
-    log_probs = np.where(tokens == NOTHING, 0.0, log_probs_of(logits, parents, tokens))
-    gains = np.where(tokens == NOTHING, 0.0, scores[parents, tokens]) if penalised else log_probs
-    totals = np.array([_rating(path) for path in paths])[parents] + gains
-    order = np.lexsort((tokens, parents, -totals))[:count]
-    columns = parents[order], tokens[order], log_probs[order], (log_probs - gains)[order]
-    return [
-        (parent, extend(paths[parent], token, log_prob, rules, lost=lost))
-        for parent, token, log_prob, lost in zip(*(column.tolist() for column in columns), strict=True)
-    ]
+    tokens = np.full((len(paths), count), NOTHING)
+    log_probs, lost = np.full(tokens.shape, -np.inf), np.zeros(tokens.shape)
+    for row, of_row in enumerate(scores):
+        chosen = best(of_row, count)
+        places = row, slice(len(chosen))
+        tokens[places], log_probs[places] = chosen, all_log_probs[row, chosen]
+        lost[places] = log_probs[places] - of_row[chosen]
+        if not len(chosen):
+            log_probs[row, 0] = 0.0
+    return tokens, log_probs, lost

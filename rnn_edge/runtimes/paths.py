@@ -7,8 +7,8 @@ span tokens, but no network.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -42,8 +42,7 @@ class Rules:
         return self.no_repeat_ngram_size > 0 or self.bad_words is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+class Path(NamedTuple):
     """Tokens that continue a prompt, and what they come to.
 
     log_prob    sum over the tokens, as the model gives it, whatever the sampling options
@@ -74,7 +73,7 @@ def begin(tokens: tuple[int, ...], log_prob: float, said: bytes, rules: Rules, b
 def extend(path: Path, token: int, log_prob: float, rules: Rules, *, lost: float = 0.0) -> Path:
     """Return the path one token longer, and ended if this token ends it, or is NOTHING."""
     if token == NOTHING:
-        return replace(path, finish="stuck")
+        return path._replace(finish="stuck")
     tokens, log_prob, lost = (*path.tokens, token), path.log_prob + log_prob, path.lost + lost
     if token == rules.end_id:
         return Path(tokens, log_prob, path.said, path.new_tokens, "end", path.before, lost)

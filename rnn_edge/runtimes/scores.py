@@ -16,6 +16,7 @@ __all__ = [
     "log_probs_of",
     "log_softmax",
     "min_p_of",
+    "require_numbers",
     "top_k_of",
     "top_p_of",
 ]
@@ -39,15 +40,20 @@ def _log_totals(logits: Floats | Doubles) -> Doubles:
     The powers stay in the precision of the scores: seven digits, and half the time that a greedy token takes.
     """
     highest = logits.max(axis=-1, keepdims=True)
+    require_numbers(highest)
+    powers = logits - highest
+    np.exp(powers, out=powers)
+    log_totals: Doubles = np.log(powers.sum(axis=-1), dtype=np.float64) + highest[..., 0]
+    return log_totals
+
+
+def require_numbers(highest: Floats | Doubles) -> None:
+    """Refuse scores, or their log-probs, whose highest in each row, float (batch, ...), is no number."""
     if not np.isfinite(highest).all():
         raise BundleError(
             "the network gives scores that are not numbers: its weights are damaged, or too large "
             "for their precision; check it with rnn-edge verify, or export it with --precision fp32"
         )
-    powers = logits - highest
-    np.exp(powers, out=powers)
-    log_totals: Doubles = np.log(powers.sum(axis=-1), dtype=np.float64) + highest[..., 0]
-    return log_totals
 
 
 def best(scores: Floats | Doubles, count: int) -> Ids:

@@ -1,0 +1,56 @@
+"""The graph that finds the most probable tokens against numpy, and the file it comes in."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rnn_edge.errors import BundleError
+from rnn_edge.runtimes import top_k as module
+from rnn_edge.runtimes.scores import best, log_softmax
+from rnn_edge.runtimes.top_k import top_k
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_file_is_what_the_tool_writes():
+    """If this fails: python tools/top_k_graph.py"""
+    spec = importlib.util.spec_from_file_location("top_k_graph", ROOT / "tools" / "top_k_graph.py")
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    assert Path(module.__file__).with_suffix(".onnx").read_bytes() == tool.graph()
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_it_finds_what_numpy_finds(seed):
+    generator = np.random.default_rng(seed)
+    batch, vocab_size, k = generator.integers(1, (7, 300, 20)).tolist()
+    logits = generator.normal(scale=4, size=(batch, vocab_size)).astype(np.float32)
+    if seed % 2:
+        logits = np.round(logits)  # so that many are equal
+    tokens, log_probs = top_k(logits, k)
+    k = min(k, vocab_size)
+    assert tokens.shape == log_probs.shape == (batch, k)
+    assert tokens.tolist() == [best(row, k).tolist() for row in logits]
+    np.testing.assert_allclose(log_probs, np.take_along_axis(log_softmax(logits), tokens, 1), atol=1e-5)
+    alone = [top_k(row[None], k) for row in logits]
+    assert all(
+        np.array_equal(tokens[row], found[0]) and np.array_equal(log_probs[row], scores[0])
+        for row, (found, scores) in enumerate(alone)
+    )
+
+
+def test_scores_that_are_no_numbers_are_refused():
+    with pytest.raises(BundleError, match="not numbers"):
+        top_k(np.array([[0.0, 1.0], [np.nan, 0.0]], np.float32), 1)
+
+
+def test_a_token_without_a_chance_has_no_log_prob():
+    tokens, log_probs = top_k(np.array([[0.0, -np.inf, 0.0]], np.float32), 3)
+    assert tokens.tolist() == [[0, 2, 1]]
+    assert log_probs[0].tolist() == [pytest.approx(np.log(0.5)), pytest.approx(np.log(0.5)), -np.inf]
