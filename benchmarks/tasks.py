@@ -7,10 +7,11 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.alternatives import Runner
+from benchmarks.alternatives.base import log_totals
 from rnn_edge.runtimes.arrays import Doubles, Floats, Ids
 from rnn_edge.runtimes.bench import chained
 
-__all__ = ["BEAMS", "PROMPT", "beam_of", "best", "error_of", "logits_of", "prompt_of", "stepping", "suggesting"]
+__all__ = ["BEAMS", "PROMPT", "beam_of", "error_of", "logits_of", "prompt_of", "stepping", "suggesting"]
 
 BEST, PROMPT, BEAMS, BEAM_TOKENS = 20, 64, 5, 20
 _COMPARED = 16  # steps, one on the other
@@ -24,16 +25,7 @@ def stepping(runner: Runner, tokens: Ids) -> Callable[[], Floats]:
 def suggesting(runner: Runner, tokens: Ids) -> Callable[[], object]:
     """Return a task that reads the next column, and finds the most probable tokens after it."""
     step = stepping(runner, tokens)
-    return lambda: best(step())
-
-
-def best(logits: Floats) -> tuple[Ids, Floats]:
-    """Return the ids of each row's most probable tokens, best first, and their log-probs, as one writes it in numpy."""
-    chosen = np.argpartition(logits, -BEST, axis=-1)[:, -BEST:]
-    scores = np.take_along_axis(logits, chosen, axis=-1)
-    order = np.argsort(-scores, axis=-1)
-    totals = _log_totals(logits)
-    return np.take_along_axis(chosen, order, axis=-1), np.take_along_axis(scores, order, axis=-1) - totals
+    return lambda: runner.best(step(), BEST)
 
 
 def prompt_of(runner: Runner, tokens: Ids) -> Callable[[], object]:
@@ -49,7 +41,7 @@ def beam_of(runner: Runner, first: int) -> Callable[[], object]:
         scores = np.array([0.0] + [-np.inf] * (BEAMS - 1))
         for _ in range(BEAM_TOKENS):
             logits, state = runner.step(tokens, state)
-            totals = (scores[:, None] + (logits - _log_totals(logits))).ravel()
+            totals = (scores[:, None] + (logits - log_totals(logits))).ravel()
             chosen = np.argpartition(totals, -BEAMS)[-BEAMS:]
             rows, tokens = np.divmod(chosen, logits.shape[-1])
             scores, state = totals[chosen], runner.reorder(state, rows.tolist())
@@ -70,9 +62,3 @@ def logits_of(runner: Runner, tokens: Ids) -> Floats:
 def error_of(logits: Floats, reference: Floats) -> float:
     """Return how far logits are from PyTorch's: root mean square, as a share of their own spread."""
     return float(np.sqrt(np.mean((logits - reference) ** 2)) / reference.std())
-
-
-def _log_totals(logits: Floats) -> Floats:
-    highest = logits.max(axis=-1, keepdims=True)
-    totals: Floats = np.log(np.exp(logits - highest).sum(axis=-1, keepdims=True)) + highest
-    return totals

@@ -15,13 +15,14 @@ import pytest
 pytest.importorskip("torch")
 
 from benchmarks.alternatives import ALTERNATIVES, Source
+from benchmarks.alternatives.base import best
 from benchmarks.alternatives.pytorch import EAGER
 from benchmarks.alternatives.with_numpy import NUMPY
 from benchmarks.goals import GOALS, Goal, index
 from benchmarks.limit import Limit
 from benchmarks.report import Report
 from benchmarks.run import Row, Settings, _entrant
-from benchmarks.tasks import beam_of, best, error_of, logits_of
+from benchmarks.tasks import beam_of, error_of, logits_of
 from benchmarks.workloads import WORKLOADS, PlainStep
 
 ROOT = Path(__file__).parents[1]
@@ -103,7 +104,7 @@ def test_plain_step_and_numpy_say_what_pytorch_says(name, tmp_path):
 
 def test_the_twenty_best_are_what_sorting_gives():
     logits = _random(2, 30)
-    tokens, log_probs = best(logits)
+    tokens, log_probs = best(logits, 20)
     exact = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     assert np.argsort(-logits, axis=1)[:, :20].tolist() == tokens.tolist()
     np.testing.assert_allclose(log_probs, np.take_along_axis(exact, tokens, axis=1), rtol=1e-5)
@@ -114,7 +115,7 @@ def test_the_beam_written_by_hand_finds_no_worse_than_greedy(tmp_path):
     state, token, greedy = runner.start(1), np.array([3]), 0.0
     for _ in range(20):
         logits, state = runner.step(token, state)
-        (token,), (log_prob,) = (each[:, 0] for each in best(logits))
+        (token,), (log_prob,) = (each[:, 0] for each in best(logits, 20))
         token, greedy = np.array([token]), greedy + log_prob
     assert beam_of(runner, 3)().max() >= greedy - 1e-4
 

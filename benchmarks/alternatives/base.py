@@ -16,7 +16,7 @@ import numpy as np
 
 from rnn_edge.runtimes.arrays import Floats, Ids
 
-__all__ = ["Alternative", "Parts", "Runner", "Source"]
+__all__ = ["Alternative", "Parts", "Runner", "Source", "best", "log_totals"]
 
 Parts: TypeAlias = tuple[Any, ...]  # a state: arrays or tensors, as the alternative keeps them
 
@@ -68,10 +68,30 @@ class Runner(ABC):
             logits, state = self.step(np.ascontiguousarray(column), state)
         return logits, state
 
+    def best(self, logits: Floats, count: int) -> tuple[Ids, Floats]:
+        """Return what `best` returns, in the way that suits the alternative."""
+        return best(logits, count)
+
     def reorder(self, state: Parts, rows: Sequence[int]) -> Parts:
         """Return the given rows of a state."""
         chosen = list(rows)
         return tuple(part[chosen] if self.batch_axis == 0 else part[:, chosen] for part in state)
+
+
+def best(logits: Floats, count: int) -> tuple[Ids, Floats]:
+    """Return the ids of each row's most probable tokens, best first, and their log-probs, as one writes it in numpy."""
+    chosen = np.argpartition(logits, -count, axis=-1)[:, -count:]
+    scores = np.take_along_axis(logits, chosen, axis=-1)
+    order = np.argsort(-scores, axis=-1)
+    log_probs = np.take_along_axis(scores, order, axis=-1) - log_totals(logits)
+    return np.take_along_axis(chosen, order, axis=-1), log_probs
+
+
+def log_totals(logits: Floats) -> Floats:
+    """Return log(sum(exp(scores))) of each row, float32 (batch, 1)."""
+    highest = logits.max(axis=-1, keepdims=True)
+    totals: Floats = np.log(np.exp(logits - highest).sum(axis=-1, keepdims=True)) + highest
+    return totals
 
 
 @dataclass(frozen=True)

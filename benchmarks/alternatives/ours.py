@@ -8,6 +8,7 @@ from benchmarks.alternatives.base import Alternative, Parts, Runner, Source
 from rnn_edge.bundle import Bundle
 from rnn_edge.runtimes import StepGraph
 from rnn_edge.runtimes.arrays import Floats, Ids
+from rnn_edge.runtimes.top_k import top_k
 
 
 class _Ours(Runner):
@@ -24,6 +25,9 @@ class _Ours(Runner):
 
     def read(self, tokens: Ids, state: Parts) -> tuple[Floats, Parts]:
         return self.graph.step(tokens, state)
+
+    def best(self, logits: Floats, count: int) -> tuple[Ids, Floats]:
+        return top_k(logits, count)
 
 
 def _convert_ours(source: Source) -> Path:

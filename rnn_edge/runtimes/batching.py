@@ -16,7 +16,6 @@ from rnn_edge.runtimes.arrays import reorder
 from rnn_edge.runtimes.decoding import Position, StepModel, greedily, join, randomly, step
 from rnn_edge.runtimes.options import GenerateOptions
 from rnn_edge.runtimes.paths import Path, Rules, extend
-from rnn_edge.runtimes.scores import log_probs_of
 
 __all__ = ["Search", "Walks", "advance_walks", "in_turn"]
 
@@ -73,8 +72,7 @@ def advance_walks(walks: Sequence[Walks], position: Position, rules: Rules, opti
         choose = randomly(rules, options, [generator for each in walks for generator in each.generators])
     else:
         choose = greedily(rules)
-    tokens = choose(position.logits, paths, rows)
-    log_probs = log_probs_of(position.logits, np.arange(len(paths)), tokens)
+    tokens, log_probs = choose(position.logits, paths, rows)
     longer = [
         extend(path, token, log_prob, rules)
         for path, token, log_prob in zip(paths, tokens.tolist(), log_probs.tolist(), strict=True)

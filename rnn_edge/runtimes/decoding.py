@@ -76,8 +76,8 @@ class Position:
     state: State
 
 
-Choose: TypeAlias = Callable[[Floats, Sequence[Path], Sequence[int]], Ids]
-"""From scores, float32 (batch, vocab), each row's path and its index, to a token per row, int64 (batch,).
+Choose: TypeAlias = "Callable[[Floats, Sequence[Path], Sequence[int]], tuple[Ids, Floats | Doubles]]"
+"""From scores, float32 (batch, vocab), each row's path and its index, to a token per row and its log-prob, (batch,).
 
 The token is NOTHING where none may follow.
 """
@@ -140,12 +140,13 @@ def score_tokens(model: StepModel, texts: Sequence[Sequence[int]]) -> list[Doubl
 def greedily(rules: Rules) -> Choose:
     """Choose each row's most probable token; of equals, the lowest id."""
 
-    def choose(logits: Floats, paths: Sequence[Path], _: Sequence[int]) -> Ids:
+    def choose(logits: Floats, paths: Sequence[Path], _: Sequence[int]) -> tuple[Ids, Floats | Doubles]:
+        if not rules.looks_back:
+            best_tokens, best_log_probs = most_probable(logits, 1, rules)
+            return best_tokens[:, 0], best_log_probs[:, 0]
         scores = restrict(logits, paths, rules)
-        tokens: Ids = scores.argmax(axis=1)
-        if rules.may_forbid:
-            tokens[scores.max(axis=1) == -np.inf] = NOTHING
-        return tokens
+        tokens = np.where(scores.max(axis=1) > -np.inf, scores.argmax(axis=1), NOTHING)
+        return tokens, log_probs_of(logits, np.arange(len(tokens)), tokens)
 
     return choose
 
@@ -153,13 +154,14 @@ def greedily(rules: Rules) -> Choose:
 def randomly(rules: Rules, options: GenerateOptions, generators: Sequence[np.random.Generator]) -> Choose:
     """Draw each row's token with its path's own generator."""
 
-    def choose(logits: Floats, paths: Sequence[Path], indices: Sequence[int]) -> Ids:
+    def choose(logits: Floats, paths: Sequence[Path], indices: Sequence[int]) -> tuple[Ids, Floats | Doubles]:
         scores = restrict(logits, paths, rules)
         drawn = [
             draw(row, options, generators[index]) if row.max() > -np.inf else NOTHING
             for row, index in zip(scores, indices, strict=True)
         ]
-        return np.array(drawn, dtype=np.int64)
+        tokens = np.array(drawn, dtype=np.int64)
+        return tokens, log_probs_of(logits, np.arange(len(tokens)), tokens)
 
     return choose
 
@@ -175,8 +177,7 @@ def walk(
     live = [index for index, path in enumerate(paths) if path.finish is None]
     yield tuple(paths)
     while live:
-        tokens = choose(position.logits, [paths[index] for index in live], live)  # (live,)
-        log_probs = log_probs_of(position.logits, np.arange(len(live)), tokens)
+        tokens, log_probs = choose(position.logits, [paths[index] for index in live], live)
         for index, token, log_prob in zip(live, tokens.tolist(), log_probs.tolist(), strict=True):
             paths[index] = extend(paths[index], token, log_prob, rules)
         yield tuple(paths)
@@ -285,7 +286,8 @@ class BeamSearch:
         logits     float32 (live paths, vocab)
         uncovered  what paths that grow from a row leave uncovered, float64 (live paths,)
         """
-        crowd = np.zeros(logits.shape[1])  # how many paths of earlier groups took each token
+        diverse = self._pruning.num_groups > 1
+        crowd = np.zeros(logits.shape[1]) if diverse else None  # how many paths of earlier groups took each token
         parents: list[int] = []
         first = 0  # row of the group's first path
         for group, paths in enumerate(self._live):
@@ -296,11 +298,11 @@ class BeamSearch:
         return parents
 
     def _advance_group(
-        self, group: int, logits: Floats, crowd: Doubles, uncovered: Doubles | None
+        self, group: int, logits: Floats, crowd: Doubles | None, uncovered: Doubles | None
     ) -> list[tuple[int, Path]]:
         """Return the paths of a group that go on, each with the row it grew from; count them in the crowd."""
         paths, ended = self._live[group], self._ended[group]
-        penalties = crowd * self._pruning.diversity_penalty if self._pruning.num_groups > 1 else None
+        penalties = None if crowd is None else crowd * self._pruning.diversity_penalty
         narrowing = self._pruning.narrowing
         width = self._width - len(ended) if narrowing else self._width
         candidates = _candidates(paths, logits, width if narrowing else 2 * width, self._rules, penalties)
@@ -320,7 +322,7 @@ class BeamSearch:
                 finished.append(path)
         if finished:
             self._ended[group] = ended = rank(ended + finished, self._length_penalty)[: self._width]
-        if penalties is not None:
+        if crowd is not None:
             took = [path.tokens[-1] for path in finished if path.finish not in ("end", "stuck")]
             np.add.at(crowd, took + [path.tokens[-1] for _, path in going], 1)
         if len(ended) == self._width:
@@ -356,16 +358,11 @@ def advance(searches: Sequence[BeamSearch], position: Position, uncovered: Uncov
     return parents
 
 
-def _rating(path: Path) -> float:
-    """Return what paths of a beam are chosen by."""
-    return path.log_prob - path.lost
-
-
 def _hope(path: Path, rules: Rules, length_penalty: float) -> float:
     """Return a score that no path which goes on from this one can exceed: probabilities only fall."""
     longest = len(path.tokens) + rules.max_new_tokens - path.new_tokens
-    lengths = np.array([len(path.tokens) + 1, longest], np.float64)
-    return float((_rating(path) / lengths**length_penalty).max())
+    lengths = float(len(path.tokens) + 1), float(longest)
+    return max((path.log_prob - path.lost) / math.pow(length, length_penalty) for length in lengths)
 
 
 _Candidate: TypeAlias = tuple[float, int, int, float, float]
@@ -381,48 +378,57 @@ def _candidates(
     """
     if not paths:
         return []
-    tokens, log_probs, lost = (
-        _highest(logits, count, rules)
-        if penalties is None and rules.repetition_penalty == 1.0 and not rules.may_forbid
-        else _highest_left(paths, logits, count, rules, penalties)
-    )
-    ratings = np.array([_rating(path) for path in paths])[:, None] + (log_probs - lost)
+    log_probs: Floats | Doubles
+    left: Floats | Doubles
+    if penalties is None and not rules.looks_back:
+        tokens, left = most_probable(logits, count, rules)
+        log_probs = left
+    else:
+        tokens, log_probs, left = _highest_left(paths, logits, count, rules, penalties)
+    ratings = np.array([path.log_prob - path.lost for path in paths])[:, None] + left
     order = np.argsort(-ratings, axis=None, kind="stable")[:count]
-    chosen = [column.ravel()[order].tolist() for column in (ratings, tokens, log_probs, lost)]
+    columns = [column.ravel()[order].tolist() for column in (ratings, tokens, log_probs, left)]
     parents = (order // tokens.shape[1]).tolist()
-    each = zip(chosen[0], parents, *chosen[1:], strict=True)
-    return [candidate for candidate in each if candidate[0] > -math.inf]
+    return [
+        (rating, parent, token, log_prob, log_prob - of_it_left)
+        for parent, rating, token, log_prob, of_it_left in zip(parents, *columns, strict=True)
+        if rating > -math.inf
+    ]
 
 
-_Columns: TypeAlias = "tuple[Ids, Floats | Doubles, Floats | Doubles]"
-"""Of each path, (paths, count) each: tokens, their log-probs, and what penalties take from these; best first.
+def most_probable(logits: Floats, count: int, rules: Rules) -> tuple[Ids, Floats]:
+    """Return each row's `count` most probable tokens but the unknown word, or all, and their log-probs.
 
-Where fewer may follow, the others are worth -inf.
-"""
-
-
-def _highest(logits: Floats, count: int, rules: Rules) -> _Columns:
-    """Return the most probable tokens, where none but the unknown word is left out."""
-    tokens, log_probs = top_k(logits, count + (rules.unknown_id is not None))
-    if rules.unknown_id is not None:
-        log_probs = np.where(tokens == rules.unknown_id, -np.inf, log_probs)
-    return tokens, log_probs, np.zeros_like(log_probs)
+    returns  int64 and float32 (batch, count)
+    """
+    if rules.unknown_id is None:
+        return top_k(logits, count)
+    tokens, log_probs = top_k(logits, count + 1)
+    unknown = tokens == rules.unknown_id
+    if unknown.any():
+        last = np.argsort(unknown, axis=1, kind="stable")
+        tokens, log_probs = np.take_along_axis(tokens, last, 1), np.take_along_axis(log_probs, last, 1)
+    return tokens[:, :-1], log_probs[:, :-1]
 
 
 def _highest_left(
     paths: Sequence[Path], logits: Floats, count: int, rules: Rules, penalties: Doubles | None
-) -> _Columns:
-    """Return the tokens with the highest scores after what the rules and the penalties take; NOTHING where none may."""
+) -> tuple[Ids, Doubles, Doubles]:
+    """Return each path's tokens with the highest log-probs after what the rules and the penalties take.
+
+    Where fewer may follow, the others are NOTHING and -inf; where none may, the first is worth 0.
+
+    returns  tokens, their log-probs, and what is left of these; (paths, count) each
+    """
     all_log_probs = log_softmax(logits)
     scores = restrict(all_log_probs, paths, rules)
     scores = scores if penalties is None else scores - penalties
     tokens = np.full((len(paths), count), NOTHING)
-    log_probs, lost = np.full(tokens.shape, -np.inf), np.zeros(tokens.shape)
+    log_probs, left = np.full((2, *tokens.shape), -np.inf)
     for row, of_row in enumerate(scores):
         chosen = best(of_row, count)
         places = row, slice(len(chosen))
-        tokens[places], log_probs[places] = chosen, all_log_probs[row, chosen]
-        lost[places] = log_probs[places] - of_row[chosen]
+        tokens[places], log_probs[places], left[places] = chosen, all_log_probs[row, chosen], of_row[chosen]
         if not len(chosen):
-            log_probs[row, 0] = 0.0
-    return tokens, log_probs, lost
+            log_probs[row, 0] = left[row, 0] = 0.0
+    return tokens, log_probs, left

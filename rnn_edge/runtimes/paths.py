@@ -41,6 +41,11 @@ class Rules:
         """Return whether there may be no token that a path can take."""
         return self.no_repeat_ngram_size > 0 or self.bad_words is not None
 
+    @property
+    def looks_back(self) -> bool:
+        """Return whether what came before changes what may follow."""
+        return self.may_forbid or self.repetition_penalty != 1.0
+
 
 class Path(NamedTuple):
     """Tokens that continue a prompt, and what they come to.
@@ -84,6 +89,8 @@ def extend(path: Path, token: int, log_prob: float, rules: Rules, *, lost: float
 
 def _end(said: bytes, checked: int, new_tokens: int, rules: Rules) -> tuple[bytes, FinishReason | None]:
     """Return what was said up to a stop string, and why it ends there; none lies within the bytes already checked."""
+    if not rules.stops:
+        return said, "length" if new_tokens >= rules.max_new_tokens else None
     found = [said.find(stop, max(0, checked - len(stop) + 1)) for stop in rules.stops]
     if first := [start for start in found if start >= 0]:
         return said[: min(first)], "stop"
@@ -92,13 +99,12 @@ def _end(said: bytes, checked: int, new_tokens: int, rules: Rules) -> tuple[byte
 
 def restrict(scores: _Scores, paths: Sequence[Path], rules: Rules) -> _Scores:
     """Return the scores, float (batch, vocab), less what the rules take from them; -inf for what may not follow."""
-    looks_back = rules.may_forbid or rules.repetition_penalty != 1.0
-    if rules.unknown_id is None and not looks_back:
+    if rules.unknown_id is None and not rules.looks_back:
         return scores
     scores = scores.copy()
     if rules.unknown_id is not None:
         scores[:, rules.unknown_id] = -np.inf
-    if looks_back:
+    if rules.looks_back:
         _look_back(scores, paths, rules)
     return scores
 

@@ -49,7 +49,7 @@ def _log_totals(logits: Floats | Doubles) -> Doubles:
 
 def require_numbers(highest: Floats | Doubles) -> None:
     """Refuse scores, or their log-probs, whose highest in each row, float (batch, ...), is no number."""
-    if not np.isfinite(highest).all():
+    if not math.isfinite(highest.sum()):
         raise BundleError(
             "the network gives scores that are not numbers: its weights are damaged, or too large "
             "for their precision; check it with rnn-edge verify, or export it with --precision fp32"
