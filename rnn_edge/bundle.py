@@ -31,6 +31,7 @@ __all__ = [
     "TARGET_TOKENIZER",
     "TOKENIZER",
     "Bundle",
+    "Compiled",
     "Graph",
     "Manifest",
     "Port",
@@ -74,6 +75,15 @@ class Search:
 
 
 @dataclass(frozen=True)
+class Compiled:
+    """What a provider compiled of a graph, as another ONNX file, which only that provider opens."""
+
+    file: str
+    provider: str  # by its short name
+    architecture: str  # of its devices, in its maker's words
+
+
+@dataclass(frozen=True)
 class Graph:
     """One ONNX file and what it takes and gives."""
 
@@ -83,6 +93,7 @@ class Graph:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     search: Search | None = None  # of a graph that searches
+    compiled: Compiled | None = None  # where that was asked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +131,7 @@ class Manifest:
                     "inputs": [_port_to_dict(port) for port in graph.inputs],
                     "outputs": [_port_to_dict(port) for port in graph.outputs],
                     **({"search": asdict(graph.search)} if graph.search else {}),
+                    **({"compiled": asdict(graph.compiled)} if graph.compiled else {}),
                 }
                 for role, graph in self.graphs.items()
             },
@@ -146,6 +158,7 @@ class Manifest:
                 inputs=tuple(_port_from_dict(port) for port in graph["inputs"]),
                 outputs=tuple(_port_from_dict(port) for port in graph["outputs"]),
                 search=Search(**graph["search"]) if "search" in graph else None,
+                compiled=Compiled(**graph["compiled"]) if "compiled" in graph else None,
             )
             for role, graph in values["graphs"].items()
         }
@@ -180,6 +193,11 @@ class Bundle:
         names = sorted({TOKENIZER, *(graph.file for graph in self.manifest.graphs.values())})
         return hashlib.sha256(b"".join(hashlib.sha256(self.files[name]).digest() for name in names)).hexdigest()
 
+    def content(self, graph: Graph, provider: str) -> bytes:
+        """Return a graph's file: what was compiled for a provider, by its short name, or else the graph itself."""
+        compiled = graph.compiled
+        return self.files[compiled.file if compiled and compiled.provider == provider else graph.file]
+
     @classmethod
     def read(cls, path: Path) -> Bundle:
         """Read and check the bundle at `path`."""
@@ -187,7 +205,9 @@ class Bundle:
         try:
             files = {name: _read_file(path, name, entry) for name, entry in values["files"].items()}
             manifest = Manifest.from_dict(values)
-            for name in (TOKENIZER, GOLDEN, *(graph.file for graph in manifest.graphs.values())):
+            graphs = manifest.graphs.values()
+            compiled = [graph.compiled.file for graph in graphs if graph.compiled]
+            for name in (TOKENIZER, GOLDEN, *(graph.file for graph in graphs), *compiled):
                 _require(name in files, f"its manifest does not list {name}")
             tokenizer = Tokenizer.from_json(files[TOKENIZER].decode())
             target, characters = (

@@ -48,6 +48,7 @@ _atol_option = click.option(
     ("--max-loss", share, "1%", "Most that rounding may raise the perplexity."),
     ("--max-size", size, None, "Largest bundle, like 1.5MB."),
     ("--target", str, "cpu", "The provider a language model is to run on; see rnn-edge providers."),
+    ("--context", str, None, "For target qnn: compile for this architecture of the NPU too, like v75."),
     ("--opset", int, 17, "ONNX opset of the graph, 17 to 26."),
     ("--decode", click.Choice(get_args(Strategy)), None, "Write a graph that searches by itself, too."),
     ("--beam-size", int, None, "Hypotheses that its beam keeps. [default: 5]"),

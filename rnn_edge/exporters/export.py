@@ -19,6 +19,7 @@ from rnn_edge.bundle import (
     TARGET_TOKENIZER,
     TOKENIZER,
     Bundle,
+    Compiled,
     Graph,
     Manifest,
     Precision,
@@ -27,6 +28,7 @@ from rnn_edge.bundle import (
     check_destination,
 )
 from rnn_edge.errors import ExportError
+from rnn_edge.exporters.contexts import ARCHITECTURES, QNN, compile_context, require_compiler
 from rnn_edge.exporters.golden import golden_json
 from rnn_edge.exporters.graphs import OLDEST_OPSET, Built, build
 from rnn_edge.exporters.opened import Opened
@@ -64,6 +66,7 @@ class ExportOptions:
 
     precision: Precision | Literal["auto"] = "fp32"  # auto: the smallest that passes
     target: str = "cpu"  # the provider it is to run on, by its short name
+    context: str | None = None  # an architecture of Qualcomm's NPU, for which the graph is compiled, too
     opset: int = OLDEST_OPSET
     atol: float = 1e-5  # how far a float may be from PyTorch's
     keep_float: tuple[str, ...] = ()  # matrices that are not rounded, by the names in the report
@@ -99,6 +102,11 @@ class ExportOptions:
             problems.append(f"max_loss must be a number from 0, got {self.max_loss}")
         if self.max_bytes is not None and self.max_bytes < 1:
             problems.append(f"max_bytes must be positive, got {self.max_bytes}")
+        if self.context is not None and (self.target != QNN or self.context not in ARCHITECTURES):
+            problems.append(
+                f"a context is for target {QNN} and one of {', '.join(ARCHITECTURES)}, "
+                f"not for target {self.target} and {self.context!r}"
+            )
         problems += self._wrong_search()
         if problems:
             raise ExportError("; ".join(problems))
@@ -189,6 +197,8 @@ def export(checkpoint: str | Path | Checkpoint, output: str | Path, options: Exp
     """
     output = Path(output)
     check_destination(output)
+    if options.context:
+        require_compiler()
     source = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(Path(checkpoint))
     if options.embed:
         source = _embedder(source)
@@ -200,12 +210,9 @@ def export(checkpoint: str | Path | Checkpoint, output: str | Path, options: Exp
         quality = _judge(source, candidate, options, build_as)
     parity = _prove(candidate, candidate.opened, options.atol)
     parity.require()
-    graphs = candidate.built.describe()
+    graphs, written = _written(candidate, options)
     files = {
-        **{
-            graphs[role].file: proto.SerializeToString(deterministic=True)
-            for role, proto in candidate.built.protos.items()
-        },
+        **written,
         **{name: tokenizer.to_json().encode() for name, tokenizer in _tokenizers(source).items()},
         GOLDEN: golden_json(candidate.opened, source.model.spec, candidate.plan.precision).encode(),
     }
@@ -217,6 +224,18 @@ def export(checkpoint: str | Path | Checkpoint, output: str | Path, options: Exp
         )
     Bundle.write(output, _manifest(source, candidate, graphs, parity, quality), files)
     return Exported(output, size, parity, quality, candidate.built.stored)
+
+
+def _written(candidate: _Candidate, options: ExportOptions) -> tuple[dict[str, Graph], dict[str, bytes]]:
+    """Return what the manifest says of a candidate's graphs, by role, and their files."""
+    graphs, protos = candidate.built.describe(), candidate.built.protos
+    files = {graph.file: protos[role].SerializeToString(deterministic=True) for role, graph in graphs.items()}
+    if options.context is not None:
+        step = graphs["step"]
+        compiled = Compiled(f"model.{options.context}.onnx", QNN, options.context)
+        files[compiled.file] = compile_context(files[step.file], step, options.context)
+        graphs["step"] = replace(step, compiled=compiled)
+    return graphs, files
 
 
 def _embedder(source: Checkpoint) -> Checkpoint:

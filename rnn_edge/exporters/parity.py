@@ -37,6 +37,7 @@ __all__ = [
     "Reference",
     "References",
     "RowByRow",
+    "distance",
     "measure",
     "measure_parity",
     "measure_single_steps",
@@ -237,7 +238,7 @@ def own_rounding(network: Network) -> float:
             logits, state = ours.steps.read(tokens[row : row + 1], start)
             exact_logits, exact_state = exact.steps.read(tokens[row : row + 1], exact_start)
             pairs.append(((logits, *state), (exact_logits, *exact_state)))
-    return max(_distance(mine, other.astype(mine.dtype)) for pair in pairs for mine, other in zip(*pair, strict=True))
+    return max(distance(mine, other.astype(mine.dtype)) for pair in pairs for mine, other in zip(*pair, strict=True))
 
 
 def _doubled(arrays: Arrays) -> Arrays:
@@ -270,7 +271,7 @@ def measure_single_steps(reference: StepModel, graph: StepModel, *, atol: float,
         found, moved = graph.step(tokens, state)
         for mine, other in zip((found, *moved), (logits, *after), strict=True):
             compared += mine.size
-            worst = max(worst, _distance(mine, other))
+            worst = max(worst, distance(mine, other))
         draws = logits + random.gumbel(size=logits.shape)  # the largest is drawn as softmax says
         tokens, state = draws.argmax(axis=-1)[:, np.newaxis], after
     return Parity(compared_with, atol, (Check("single steps", compared, worst, worst <= atol),))
@@ -336,7 +337,7 @@ def _outputs(
         for output, mine, other in zip(names, ours, theirs, strict=True):
             if (output == LOG_PROB) == bool(only):
                 compared += mine.size
-                worst = max(worst, _distance(mine, other))
+                worst = max(worst, distance(mine, other))
     return Check(name, compared, worst, worst <= atol)
 
 
@@ -439,7 +440,7 @@ class _Steps:
             our_parts, their_parts = our_state[: self.start.moving], their_state[: self.start.moving]
             for mine, other in zip((ours, *our_parts), (theirs, *their_parts), strict=True):
                 compared += mine.size
-                worst = max(worst, _distance(mine, other))
+                worst = max(worst, distance(mine, other))
         return Check(name, compared, worst, worst <= self.atol)
 
 
@@ -449,7 +450,7 @@ def _roll_out(model: StepModel, tokens: Ids, state: State) -> Iterator[tuple[Flo
         yield logits, state
 
 
-def _distance(found: NDArray[Any], wanted: NDArray[Any]) -> float:
+def distance(found: NDArray[Any], wanted: NDArray[Any]) -> float:
     """Return the largest difference of any row, as a share of the row's largest number where that is beyond 1.
 
     A NaN anywhere is infinitely far, and so are other whole numbers.
@@ -457,8 +458,8 @@ def _distance(found: NDArray[Any], wanted: NDArray[Any]) -> float:
     if wanted.dtype != np.float32:
         return 0.0 if np.array_equal(found, wanted) else float("inf")
     size = np.maximum(np.abs(wanted).max(axis=-1), 1)
-    distance = float((np.abs(found - wanted).max(axis=-1) / size).max())
-    return distance if np.isfinite(distance) else float("inf")
+    largest = float((np.abs(found - wanted).max(axis=-1) / size).max())
+    return largest if np.isfinite(largest) else float("inf")
 
 
 def _row(state: State, row: int) -> State:

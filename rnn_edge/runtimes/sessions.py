@@ -21,7 +21,7 @@ from rnn_edge.runtimes.providers import CPU, Provider, devices, find, import_onn
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["Place", "open_session", "why_it_failed"]
+__all__ = ["Place", "compile_graph", "open_session", "why_it_failed"]
 
 _MOST_THREADS = 1024
 
@@ -79,6 +79,26 @@ def open_session(
     return session
 
 
+def compile_graph(graph: bytes, *, provider: str, provider_options: Mapping[str, str]) -> bytes:
+    """Return an ONNX file with what a plugin compiles of a graph, as one node that it opens without compiling.
+
+    graph  an ONNX file's content, without external data
+    """
+    chosen, given = find(provider), dict(provider_options)
+    _check(chosen, 1, given)
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised; onnxruntime would print it as well
+    _name(chosen, given, options)
+    try:
+        compiled: bytes = onnxruntime.ModelCompiler(
+            options, graph, embed_compiled_data_into_model=True
+        ).compile_to_bytes()
+    except Exception as error:  # onnxruntime has a dozen unrelated classes for this, and RuntimeError
+        raise ProviderError(f"provider {provider!r} cannot compile this graph: {error}") from error
+    return compiled
+
+
 def why_it_failed(error: Exception, wanted: str, found: Sequence[NDArray[Any]]) -> RnnEdgeError:
     """Say why a graph did not run: its provider failed, or it got something else than it wanted."""
     if type(error).__name__ == "EPFail":
@@ -110,21 +130,11 @@ def _open_on_cpu(graph: bytes, options: Any) -> Any:
 
 def _open(graph: bytes, options: Any, provider: Provider, given: Mapping[str, str]) -> Any:
     """Open a graph on another provider than the CPU; some nodes may have stayed behind."""
-    reason = why_not(provider)
-    if reason:
-        raise ProviderError(f"provider {provider.name!r} {reason}")
-    onnxruntime = import_onnxruntime()
-    settings = {**provider.defaults, **given}
-    if "backend_path" in given:
-        settings.pop("backend_type", None)  # QNN takes one of the two
+    keywords = _name(provider, given, options)
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    keywords: dict[str, Any] = {"enable_fallback": 0}
-    if is_plugin(provider):  # named in `providers`, it would be ignored
-        options.add_provider_for_devices(devices(provider)[:1], settings)
-    else:
-        keywords["providers"] = [(provider.full_name, settings)]
+    onnxruntime = import_onnxruntime()
     try:
-        session = onnxruntime.InferenceSession(graph, options, **keywords)
+        session = onnxruntime.InferenceSession(graph, options, enable_fallback=0, **keywords)
     except Exception as error:  # onnxruntime has a dozen unrelated classes for this, and RuntimeError
         raise ProviderError(f"onnxruntime cannot open this graph on {provider.name!r}: {error}") from error
     if provider.full_name not in session.get_providers():
@@ -133,6 +143,20 @@ def _open(graph: bytes, options: Any, provider: Provider, given: Mapping[str, st
             f"missing on this machine; the session would have run on {', '.join(session.get_providers())}"
         )
     return _without_file(session)
+
+
+def _name(provider: Provider, given: Mapping[str, str], options: Any) -> dict[str, Any]:
+    """Name a provider in a session's options if it is a plugin, else in the keywords that are returned."""
+    reason = why_not(provider)
+    if reason:
+        raise ProviderError(f"provider {provider.name!r} {reason}")
+    settings = {**provider.defaults, **given}
+    if "backend_path" in given:
+        settings.pop("backend_type", None)  # QNN takes one of the two
+    if not is_plugin(provider):
+        return {"providers": [(provider.full_name, settings)]}
+    options.add_provider_for_devices(devices(provider)[:1], settings)  # named in `providers`, it would be ignored
+    return {}
 
 
 def _without_file(session: Any) -> Any:

@@ -15,6 +15,7 @@ from rnn_edge.bundle import Bundle, Graph, Port
 from rnn_edge.errors import BundleError, RnnEdgeError
 from rnn_edge.runtimes.arrays import NOTHING, Floats, Ids, State, join_states, rows_of
 from rnn_edge.runtimes.names import ATTENTION, LOGITS, TOKENS, next_state_name
+from rnn_edge.runtimes.providers import CPU, find
 from rnn_edge.runtimes.sessions import Place, open_session, why_it_failed
 
 if TYPE_CHECKING:
@@ -51,11 +52,15 @@ class StepGraph:
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, **place: Unpack[Place]) -> StepGraph:
-        """Open the graph in the role `step` of a bundle; `place` is what `open_session` takes."""
+        """Open the graph in the role `step` of a bundle; `place` is what `open_session` takes.
+
+        What a provider compiled ahead of time is opened there, unless it may fall back: no other could open that.
+        """
         graph: Graph | None = bundle.manifest.graphs.get("step")
         if graph is None:
             raise BundleError(f"bundle {bundle.path} has no step graph")
-        return cls(bundle.files[graph.file], graph.inputs[1:], **place)
+        provider = CPU if place.get("allow_fallback") else find(place.get("provider", CPU.name))
+        return cls(bundle.content(graph, provider.name), graph.inputs[1:], **place)
 
     def start(self, batch: int) -> State:
         """Return a language model's state before the first token: zeros, float32 (layers, batch, width) each."""

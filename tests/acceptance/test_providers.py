@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,11 @@ torch = pytest.importorskip("torch")
 from helpers import tiny_checkpoint  # noqa: E402
 
 import rnn_edge  # noqa: E402
+from rnn_edge.bundle import Bundle, Compiled  # noqa: E402
 from rnn_edge.exporters import ExportOptions, export  # noqa: E402
+from rnn_edge.exporters.contexts import ARCHITECTURES  # noqa: E402
 from rnn_edge.exporters.torch_side import TorchSteps  # noqa: E402
-from rnn_edge.modules import Checkpoint  # noqa: E402
+from rnn_edge.modules import Checkpoint, save_checkpoint  # noqa: E402
 
 EMULATORS = Path(os.environ.get("RNN_EDGE_EMULATORS", "/nowhere"))
 SITE = Path(tokenizers.__file__).parents[1]  # the venvs have no tokenizers and no click
@@ -147,6 +150,55 @@ def test_qnn_computes_in_integers_what_the_cpu_does(tmp_path):
         exact = TorchSteps(sources[name].model)
         logits, _ = exact.read(tokens[np.newaxis], exact.start(1))
         assert np.abs(logits[0, -1] - found["logits"]).max() <= 0.2, name
+
+
+# Exports with a context, then compiles the same for each architecture, which compares each with the CPU.
+EXPORT = """
+import sys
+from pathlib import Path
+from rnn_edge.bundle import Bundle
+from rnn_edge.errors import RnnEdgeError
+from rnn_edge.exporters import ExportOptions, export
+from rnn_edge.exporters.contexts import ARCHITECTURES, compile_context
+source = Path(sys.argv[1])
+try:
+    for precision in sys.argv[2:]:
+        options = ExportOptions(target="qnn", precision=precision, context="v75", max_loss=0.05)
+        export(source, source.with_name(f"{precision}.rnn"), options)
+except RnnEdgeError as error:
+    sys.exit(str(error))
+bundle = Bundle.read(source.with_name("int8.rnn"))
+graph = bundle.manifest.graphs["step"]
+print(len({compile_context(bundle.files[graph.file], graph, each) for each in ARCHITECTURES}))
+"""
+
+
+def test_a_context_is_what_the_npu_would_compile_itself(tmp_path):
+    """For each architecture, in one process; where the plugin is missing, one sentence."""
+    save_checkpoint(source_with_text(cell="gru", tied=True), tmp_path / "model.pt")
+    done = python("venv", EXPORT, str(tmp_path / "model.pt"), "int8", "fp16")
+    assert (done.returncode, done.stdout.split()[-1:]) == (0, [str(len(ARCHITECTURES))]), done.stderr
+    paths = [tmp_path / f"{precision}.rnn" for precision in ("int8", "fp16")]
+    (tmp_path / "plain").mkdir()
+    for path in paths:  # the same graph without what was compiled of it
+        bundle = Bundle.read(path)
+        step = bundle.manifest.graphs["step"]
+        assert step.compiled == Compiled("model.v75.onnx", "qnn", "v75")
+        plain = replace(bundle.manifest, graphs={"step": replace(step, compiled=None)})
+        files = {name: content for name, content in bundle.files.items() if name != "model.v75.onnx"}
+        Bundle.write(tmp_path / "plain" / path.name, plain, files)
+    compiled = compare("qnn", {}, paths)
+    uncompiled = compare("qnn", {"soc_model": "57"}, [tmp_path / "plain" / path.name for path in paths])
+    for precision, most in (("int8", 0.01), ("fp16", 0.1)):
+        assert set(compiled[precision]["ran"]) == {"QNNExecutionProvider"}
+        assert compiled[precision]["error"] <= most
+        assert np.allclose(compiled[precision]["logits"], uncompiled[precision]["logits"], atol=1e-5)
+    refused = python("venv-gpu", EXPORT, str(tmp_path / "model.pt"), "int8")
+    assert (refused.returncode, refused.stderr.splitlines()[-1]) == (
+        1,
+        "contexts are compiled by provider 'qnn', which is not in this build of onnxruntime; "
+        "pip install onnxruntime-qnn",
+    )
 
 
 def source_with_text(**options) -> Checkpoint:
