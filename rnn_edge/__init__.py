@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rnn_edge.errors import (
     BundleError,
     CheckpointError,
+    CorpusError,
     ExportError,
     OptionsError,
     PackageError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BundleError",
     "CheckpointError",
+    "CorpusError",
     "ExportError",
     "GenerateOptions",
     "Lexicon",

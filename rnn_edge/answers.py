@@ -23,13 +23,10 @@ from rnn_edge.runtimes import (
     Translator,
 )
 
-__all__ = ["answer", "invite"]
+__all__ = ["Answers", "answer", "ask", "invite"]
 
-_Answers: TypeAlias = Iterator[tuple[list[str], Any]]
+Answers: TypeAlias = Iterator[tuple[list[str], dict[str, Any]]]
 """Of each text, the lines that a reader wants, and all there is to know, as plain values."""
-
-_Whole: TypeAlias = Translator | Describer | Classifier | Embedder | Tagger
-"""What reads whole texts, many together."""
 
 _WANTED: dict[type, str] = {
     LanguageModel: "the beginning of a line",
@@ -47,36 +44,46 @@ def invite(model: Model, accepts: str = "") -> str:
 
 
 def answer(
-    model: Model, texts: Sequence[str], options: GenerateOptions, *, as_json: bool, batch_size: int = 16
+    model: Model,
+    texts: Sequence[str],
+    options: GenerateOptions,
+    *,
+    as_json: bool,
+    batch_size: int = 16,
+    score: bool = False,
 ) -> Iterator[list[str]]:
-    """Yield what to print of each text in turn: its lines, or one JSON object.
-
-    options     of those that write: language models, translators and describers
-    batch_size  of language models: texts that are completed together
-    """
-    if isinstance(model, LanguageModel):
-        answers = _complete(model, texts, options, batch_size)
-    else:
-        answers = _one_by_one_where_refused(model, texts, options)
-    for lines, values in answers:
+    """Yield what to print of each text in turn: its lines, or one JSON object. The arguments are those of `ask`."""
+    for lines, values in ask(model, texts, options, batch_size=batch_size, score=score):
         yield [json.dumps(values, ensure_ascii=False)] if as_json else lines
 
 
-def _one_by_one_where_refused(model: _Whole, texts: Sequence[str], options: GenerateOptions) -> _Answers:
-    """Ask of all texts together; where one cannot be read, those before it are answered."""
+def ask(
+    model: Model, texts: Sequence[str], options: GenerateOptions, *, batch_size: int = 16, score: bool = False
+) -> Answers:
+    """Yield what a model says of each text in turn; where one cannot be read, those before it are answered first.
+
+    options     of those that write: language models, translators and describers
+    batch_size  of language models: texts that are completed together
+    score       a language model tells how probable texts are, instead of completing them
+    """
+    if isinstance(model, LanguageModel) and not score:
+        yield from _complete(model, texts, options, batch_size)
+        return
     try:
-        answers = list(_ask(model, texts, options))
+        answers = list(_ask_together(model, texts, options))
     except TextError:
         if len(texts) == 1:
             raise
         for text in texts:
-            yield from _ask(model, [text], options)
+            yield from _ask_together(model, [text], options)
         raise
     yield from answers
 
 
-def _ask(model: _Whole, texts: Sequence[str], options: GenerateOptions) -> _Answers:
+def _ask_together(model: Model, texts: Sequence[str], options: GenerateOptions) -> Answers:
     match model:
+        case LanguageModel():
+            return _score(model, texts)
         case Translator():
             return _translate(model, texts, options)
         case Describer():
@@ -89,34 +96,45 @@ def _ask(model: _Whole, texts: Sequence[str], options: GenerateOptions) -> _Answ
             return _tag(model, texts)
 
 
-def _complete(model: LanguageModel, texts: Sequence[str], options: GenerateOptions, batch_size: int) -> _Answers:
+def _score(model: LanguageModel, texts: Sequence[str]) -> Answers:
+    for text, found in zip(texts, model.score(texts), strict=True):
+        values = {
+            "text": text,
+            "log_prob": round(found.log_prob, 4),
+            "perplexity": round(found.perplexity, 4),
+            "bits_per_character": round(found.bits_per_character, 6),
+        }
+        yield [f"{found.perplexity:.4f}"], values
+
+
+def _complete(model: LanguageModel, texts: Sequence[str], options: GenerateOptions, batch_size: int) -> Answers:
     for text, found in model.complete_many(texts, options, batch_size=batch_size):
         yield [text + each.text for each in found], {"prompt": text, "completions": _written(found)}
 
 
-def _translate(model: Translator, texts: Sequence[str], options: GenerateOptions) -> _Answers:
+def _translate(model: Translator, texts: Sequence[str], options: GenerateOptions) -> Answers:
     for text, found in zip(texts, model.translate(texts, options), strict=True):
         yield [each.text for each in found], {"source": text, "translations": _written(found)}
 
 
-def _describe(model: Describer, texts: Sequence[str], options: GenerateOptions) -> _Answers:
+def _describe(model: Describer, texts: Sequence[str], options: GenerateOptions) -> Answers:
     for found in model.describe([_vector(text, model.vector_size) for text in texts], options):
         yield [each.text for each in found], {"descriptions": _written(found)}
 
 
-def _classify(model: Classifier, texts: Sequence[str]) -> _Answers:
+def _classify(model: Classifier, texts: Sequence[str]) -> Answers:
     for text, found in zip(texts, model.classify(texts), strict=True):
         labels = [{"label": each.label, "probability": round(each.probability, 6)} for each in found]
         yield [found[0].label], {"text": text, "labels": labels}
 
 
-def _embed(model: Embedder, texts: Sequence[str]) -> _Answers:
+def _embed(model: Embedder, texts: Sequence[str]) -> Answers:
     for text, vector in zip(texts, model.embed(texts), strict=True):
         numbers = [float(str(number)) for number in vector]  # as few digits as tell float32 numbers apart
         yield [json.dumps(numbers)], {"text": text, "vector": numbers}
 
 
-def _tag(model: Tagger, texts: Sequence[str]) -> _Answers:
+def _tag(model: Tagger, texts: Sequence[str]) -> Answers:
     for found in model.tag(texts):
         line = " ".join(f"{word}/{label}" for word, label in zip(found.words, found.labels, strict=True))
         values = {"words": found.words, "labels": found.labels, "log_prob": round(found.log_prob, 4)}

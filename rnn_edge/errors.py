@@ -10,7 +10,8 @@
     ├── PackageError      an app's folder cannot be written
     ├── ProviderError     an execution provider cannot be used
     ├── OptionsError      generation options contradict themselves or each other
-    └── SessionError      a saved session cannot be used
+    ├── SessionError      a saved session cannot be used
+    └── CorpusError       a corpus cannot be read, or what is said of it cannot be written
 
 Each says what was wanted, what was found, and what to do. Anything else that is raised is a bug of ours.
 """
@@ -18,6 +19,7 @@ Each says what was wanted, what was found, and what to do. Anything else that is
 __all__ = [
     "BundleError",
     "CheckpointError",
+    "CorpusError",
     "ExportError",
     "OptionsError",
     "PackageError",
@@ -77,3 +79,7 @@ class OptionsError(RnnEdgeError, ValueError):
 
 class SessionError(RnnEdgeError, ValueError):
     """A saved session cannot be used."""
+
+
+class CorpusError(RnnEdgeError):
+    """A corpus cannot be read, or what is said of it cannot be written."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, BinaryIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
+from rnn_edge.cli.bulk import bulk_options, check_local, write_corpus
 from rnn_edge.cli.messages import progress_line
 from rnn_edge.cli.options import add_options, bundle_and_texts, given_options, place_options, settled
 from rnn_edge.errors import OptionsError, TextError
@@ -33,7 +35,13 @@ _SAME_NAMES = (
 
 @click.command()
 @click.argument("words", metavar="[BUNDLE] [TEXT]...", nargs=-1)
-@click.option("--input", "source", type=click.File("rb"), help="Read texts from a file, one a line.")
+@click.option(
+    "--input",
+    "sources",
+    multiple=True,
+    type=click.Path(exists=True, allow_dash=True, path_type=Path),
+    help="Read texts from a file, one a line; may be given again.",
+)
 @add_options(
     ("--max-new-tokens", int, None, "Most tokens. [default: 20; 4 for several --num-return; 200 to translate]"),
     ("--beam-size", click.IntRange(1), None, "Hypotheses kept. [default: 1; 16 for several --num-return]"),
@@ -63,20 +71,25 @@ _SAME_NAMES = (
 @click.option("--bad-word", multiple=True, help="Never say this text; may be given again.")
 @click.option("--multiline", is_flag=True, help="Let completions run over the end of the line.")
 @click.option("--self-test", is_flag=True, help="Compare with the bundle's golden vectors first.")
+@click.option("--score", is_flag=True, help="Tell how probable texts are, instead of completing them.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a text.")
+@bulk_options
 def run(
     words: tuple[str, ...],
-    source: BinaryIO | None,
+    sources: tuple[Path, ...],
     place: Place,
     self_test: bool,
+    score: bool,
     as_json: bool,
+    engine: str,
+    bulk: dict[str, Any],
     **choices: Any,
 ) -> None:
     """Do with texts what BUNDLE is for; without BUNDLE, complete Python code with the built-in model.
 
     Texts come from the arguments, from --input, or from standard input, one a line; on a terminal, it asks. Out come
     completions, translations, the best label, word/TAG word/TAG, or a vector; what describes vectors reads a JSON list
-    of numbers a line. --json tells more.
+    of numbers a line. --json tells more. With --engine ray many workers answer whole corpora: docs/bulk.md.
 
     \b
     Examples:
@@ -84,22 +97,28 @@ def run(
       rnn-edge run model.rnn "Once upon a" --num-return 3
       rnn-edge run de-en.rnn --input test.de --beam-size 5 > test.en
       printf 'for i in ra\\n' | rnn-edge run --json
+      rnn-edge run model.rnn --engine ray --input corpus --output answers
     """
     from rnn_edge.answers import answer
     from rnn_edge.runtimes import LanguageModel, load
 
     path, texts = bundle_and_texts(words)
-    asks = not texts and source is None and sys.stdin.isatty()
+    if engine != "ray":
+        check_local(bulk, sources)
+    asks = engine != "ray" and not (texts or sources) and sys.stdin.isatty()
     model = load(path, self_test=self_test, **settled(path, place))
     options = _generate_options(**choices, usual_return=3 if asks and isinstance(model, LanguageModel) else 1)
-    options = _suited(options, model, given_options(choices))
+    options = _suited(options, model, given_options(choices), score=score)
+    if engine == "ray":
+        write_corpus(path, texts, sources, options, {**bulk, "batch_size": choices["batch_size"], "score": score})
+        return
     if asks:
         _converse(model, options)
         return
     done = 0
     with progress_line() as show:
-        for some in [texts] if texts else _batches(source or sys.stdin.buffer):
-            for lines in answer(model, some, options, as_json=as_json, batch_size=choices["batch_size"]):
+        for some in [texts] if texts else _batches(sources or (Path("-"),)):
+            for lines in answer(model, some, options, as_json=as_json, batch_size=choices["batch_size"], score=score):
                 click.echo("\n".join(lines))
                 done += 1
                 if not sys.stdout.isatty():
@@ -137,10 +156,15 @@ def _beams(beam_size: int | None, num_return: int, *, do_sample: bool) -> int:
     return beam_size if do_sample else max(beam_size, num_return)
 
 
-def _suited(options: GenerateOptions, model: Model, given: dict[str, str]) -> GenerateOptions:
+def _suited(options: GenerateOptions, model: Model, given: dict[str, str], *, score: bool) -> GenerateOptions:
     """Return the options with a translator's defaults; refuse those that were given to what does not write."""
     from rnn_edge.runtimes import Describer, LanguageModel, Translator
 
+    if score:
+        if not isinstance(model, LanguageModel):
+            raise OptionsError(f"--score is for language models, and this is a {type(model).__name__.lower()}")
+        if given:
+            raise OptionsError(f"--score completes nothing: leave out {', '.join(given.values())}")
     if isinstance(model, LanguageModel):
         return options
     if isinstance(model, Translator | Describer):
@@ -158,10 +182,16 @@ def _suited(options: GenerateOptions, model: Model, given: dict[str, str]) -> Ge
     return options
 
 
-def _batches(source: BinaryIO) -> Iterator[list[str]]:
-    """Yield the lines of a UTF-8 stream without their ends, as many at a time as have come, within bounds."""
+def _batches(sources: Sequence[Path]) -> Iterator[list[str]]:
+    """Yield the lines of UTF-8 files without their ends, as many at a time as have come, within bounds."""
+    for source in sources:
+        with click.open_file(str(source), "rb") as file:
+            yield from _decoded(_lines(cast(BinaryIO, file)), "" if len(sources) == 1 else f" of {source}")
+
+
+def _decoded(batches: Iterator[list[bytes]], place: str) -> Iterator[list[str]]:
     number = 0
-    for lines in _lines(source):
+    for lines in batches:
         texts: list[str] = []
         for line in lines:
             number += 1
@@ -171,7 +201,7 @@ def _batches(source: BinaryIO) -> Iterator[list[str]]:
                 if texts:
                     yield texts
                 raise TextError(
-                    f"line {number} is not valid UTF-8 (byte 0x{error.object[error.start]:02x} at position "
+                    f"line {number}{place} is not valid UTF-8 (byte 0x{error.object[error.start]:02x} at position "
                     f"{error.start + 1}): convert the input to UTF-8"
                 ) from error
         yield texts

@@ -19,7 +19,7 @@ from helpers import export_network
 from runtimes.fakes import RowReader
 
 from rnn_edge.cli import main
-from rnn_edge.runtimes import Classifier, Translator
+from rnn_edge.runtimes import Classifier, Translator, load
 from rnn_edge.text import Tokenizer
 
 
@@ -29,6 +29,10 @@ def test_run_takes_texts_from_arguments_a_file_or_standard_input(files):
     assert len(expected.splitlines()) == 2
     assert call("run", "model.rnn", "--input", "texts").stdout == expected
     assert call("run", "model.rnn", text="the c\na mat").stdout == expected
+    assert call("run", "model.rnn", "--input", "texts", "--input", "-", text="the c\na mat").stdout == 2 * expected
+    Path("bad").write_bytes(b"the c\n\xff")
+    told = refused("run", "model.rnn", "--input", "texts", "--input", "bad")
+    assert "line 2 of bad is not valid UTF-8" in told
 
 
 def test_nothing_in_gives_nothing_out(files):
@@ -229,3 +233,21 @@ def _read_until(terminal: int, pattern: bytes) -> None:
     while not re.search(pattern, shown, re.DOTALL):
         assert select.select([terminal], [], [], 60)[0], shown
         shown += os.read(terminal, 4096)
+
+
+def test_score_tells_how_probable_texts_are(files):
+    lines = call("run", "model.rnn", "--score", text="the cat\nthe mat\n").stdout.splitlines()
+    found = [json.loads(line) for line in call("run", "model.rnn", "--score", "--json", "the cat").stdout.splitlines()]
+    score = load("model.rnn").score("the cat")
+    assert found == [{
+        "text": "the cat",
+        "log_prob": round(score.log_prob, 4),
+        "perplexity": round(score.perplexity, 4),
+        "bits_per_character": round(score.bits_per_character, 6),
+    }]  # fmt: skip
+    assert (len(lines), lines[0]) == (2, f"{score.perplexity:.4f}")
+    assert "an empty text has no score" in refused("run", "model.rnn", "--score", text="the cat\n\n")
+    told = refused("run", "model.rnn", "--score", "--top-k", "3", "the cat")
+    assert told == "Error: --score completes nothing: leave out --top-k\n"
+    export_network(Path("tagger.rnn"), "tag")
+    assert "--score is for language models, and this is a tagger" in refused("run", "tagger.rnn", "--score", "the cat")
