@@ -16,6 +16,7 @@ from rnn_edge.runtimes import (
     Describer,
     Embedder,
     GenerateOptions,
+    GraphWriter,
     LanguageModel,
     Model,
     Tagger,
@@ -35,16 +36,17 @@ _WANTED: dict[type, str] = {
     Classifier: "a text to classify",
     Embedder: "a text to embed",
     Tagger: "a sentence to tag",
+    GraphWriter: "what to search from",
 }
 
 
-def invite(model: Model, accepts: str = "") -> str:
+def invite(model: Model | GraphWriter, accepts: str = "") -> str:
     """Return what a prompt asks for, and how it helps with that."""
     return f"Type {_WANTED[type(model)]}{accepts} and press Enter; Ctrl-D ends."
 
 
 def answer(
-    model: Model,
+    model: Model | GraphWriter,
     texts: Sequence[str],
     options: GenerateOptions,
     *,
@@ -58,7 +60,12 @@ def answer(
 
 
 def ask(
-    model: Model, texts: Sequence[str], options: GenerateOptions, *, batch_size: int = 16, score: bool = False
+    model: Model | GraphWriter,
+    texts: Sequence[str],
+    options: GenerateOptions,
+    *,
+    batch_size: int = 16,
+    score: bool = False,
 ) -> Answers:
     """Yield what a model says of each text in turn; where one cannot be read, those before it are answered first.
 
@@ -80,7 +87,7 @@ def ask(
     yield from answers
 
 
-def _ask_together(model: Model, texts: Sequence[str], options: GenerateOptions) -> Answers:
+def _ask_together(model: Model | GraphWriter, texts: Sequence[str], options: GenerateOptions) -> Answers:
     match model:
         case LanguageModel():
             return _score(model, texts)
@@ -94,6 +101,8 @@ def _ask_together(model: Model, texts: Sequence[str], options: GenerateOptions) 
             return _embed(model, texts)
         case Tagger():
             return _tag(model, texts)
+        case GraphWriter():
+            return _write_in_graph(model, texts, options)
 
 
 def _score(model: LanguageModel, texts: Sequence[str]) -> Answers:
@@ -120,6 +129,17 @@ def _translate(model: Translator, texts: Sequence[str], options: GenerateOptions
 def _describe(model: Describer, texts: Sequence[str], options: GenerateOptions) -> Answers:
     for found in model.describe([_vector(text, model.vector_size) for text in texts], options):
         yield [each.text for each in found], {"descriptions": _written(found)}
+
+
+def _write_in_graph(model: GraphWriter, texts: Sequence[str], options: GenerateOptions) -> Answers:
+    if model.task == "describe":
+        for found in model.describe([_vector(text, model.vector_size) for text in texts], options):
+            yield [each.text for each in found], {"descriptions": _written(found)}
+        return
+    asked, told = ("prompt", "completions") if model.task == "language-model" else ("source", "translations")
+    for text, found in zip(texts, model.write(texts, options), strict=True):
+        before = text if model.task == "language-model" else ""
+        yield [before + each.text for each in found], {asked: text, told: _written(found)}
 
 
 def _classify(model: Classifier, texts: Sequence[str]) -> Answers:

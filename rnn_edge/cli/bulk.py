@@ -20,7 +20,7 @@ _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 _DEFAULTS = BulkOptions()
 _NAMES = ("output", "column", "input_format", "output_format", "part_rows", "actors")
-_NOT_HERE = ("provider", "threads", "provider_options", "allow_fallback", "as_json")
+_NOT_HERE = ("provider", "threads", "provider_options", "allow_fallback", "in_graph", "as_json")
 
 
 def bulk_options(command: _Command) -> _Command:

@@ -17,7 +17,9 @@ from rnn_edge.cli.options import add_options, bundle_and_texts, given_options, p
 from rnn_edge.errors import OptionsError, TextError
 
 if TYPE_CHECKING:
-    from rnn_edge.runtimes import GenerateOptions, Model
+    from pathlib import Path
+
+    from rnn_edge.runtimes import GenerateOptions, GraphWriter, Model
     from rnn_edge.runtimes.sessions import Place
 
 _LINES_AT_ONCE = 256
@@ -70,6 +72,7 @@ _SAME_NAMES = (
 )
 @click.option("--bad-word", multiple=True, help="Never say this text; may be given again.")
 @click.option("--multiline", is_flag=True, help="Let completions run over the end of the line.")
+@click.option("--in-graph", is_flag=True, help="Search with the bundle's own graph, as export --decode made it.")
 @click.option("--self-test", is_flag=True, help="Compare with the bundle's golden vectors first.")
 @click.option("--score", is_flag=True, help="Tell how probable texts are, instead of completing them.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a text.")
@@ -78,6 +81,7 @@ def run(
     words: tuple[str, ...],
     sources: tuple[Path, ...],
     place: Place,
+    in_graph: bool,
     self_test: bool,
     score: bool,
     as_json: bool,
@@ -96,17 +100,20 @@ def run(
       rnn-edge run
       rnn-edge run model.rnn "Once upon a" --num-return 3
       rnn-edge run de-en.rnn --input test.de --beam-size 5 > test.en
+      rnn-edge run de-en.rnn "ein Hund" --in-graph
       printf 'for i in ra\\n' | rnn-edge run --json
       rnn-edge run model.rnn --engine ray --input corpus --output answers
     """
     from rnn_edge.answers import answer
-    from rnn_edge.runtimes import LanguageModel, load
+    from rnn_edge.runtimes import GraphWriter, LanguageModel
 
     path, texts = bundle_and_texts(words)
     if engine != "ray":
         check_local(bulk, sources)
     asks = engine != "ray" and not (texts or sources) and sys.stdin.isatty()
-    model = load(path, self_test=self_test, **settled(path, place))
+    model = _open(path, settled(path, place), in_graph=in_graph, self_test=self_test)
+    if isinstance(model, GraphWriter):
+        choices = _as_exported(choices, model.options)
     options = _generate_options(**choices, usual_return=3 if asks and isinstance(model, LanguageModel) else 1)
     options = _suited(options, model, given_options(choices), score=score)
     if engine == "ray":
@@ -123,6 +130,30 @@ def run(
                 done += 1
                 if not sys.stdout.isatty():
                     show(f"{done:,} texts", False)
+
+
+def _open(path: Path | None, place: Place, *, in_graph: bool, self_test: bool) -> Model | GraphWriter:
+    """Open a bundle for the host's searches, or for its own."""
+    from rnn_edge.bundle import Bundle
+    from rnn_edge.runtimes import BUILT_IN, GraphWriter, load
+
+    model = load(path, self_test=self_test, **place) if self_test or not in_graph else None
+    if model is None or in_graph:
+        return GraphWriter.from_bundle(Bundle.read(path or BUILT_IN), **place)
+    return model
+
+
+def _as_exported(choices: dict[str, Any], exported: GenerateOptions) -> dict[str, Any]:
+    """Return the choices with what a graph that searches was exported with in place of our defaults."""
+    given = given_options(choices)
+    usual = {
+        "beam_size": exported.num_beams,
+        "num_return": exported.num_return_sequences,
+        "sample": exported.do_sample or None,
+        "narrowing": exported.narrowing,
+        "multiline": "stop" not in given,
+    }
+    return choices | {name: value for name, value in usual.items() if name not in given}
 
 
 def _generate_options(*, usual_return: int, **choices: Any) -> GenerateOptions:
@@ -156,22 +187,28 @@ def _beams(beam_size: int | None, num_return: int, *, do_sample: bool) -> int:
     return beam_size if do_sample else max(beam_size, num_return)
 
 
-def _suited(options: GenerateOptions, model: Model, given: dict[str, str], *, score: bool) -> GenerateOptions:
+def _suited(
+    options: GenerateOptions, model: Model | GraphWriter, given: dict[str, str], *, score: bool
+) -> GenerateOptions:
     """Return the options with a translator's defaults; refuse those that were given to what does not write."""
-    from rnn_edge.runtimes import Describer, LanguageModel, Translator
+    from rnn_edge.runtimes import Describer, GraphWriter, LanguageModel, Translator
 
     if score:
         if not isinstance(model, LanguageModel):
-            raise OptionsError(f"--score is for language models, and this is a {type(model).__name__.lower()}")
+            kind = "graph that searches" if isinstance(model, GraphWriter) else type(model).__name__.lower()
+            raise OptionsError(f"--score is for language models, and this is a {kind}")
         if given:
             raise OptionsError(f"--score completes nothing: leave out {', '.join(given.values())}")
     if isinstance(model, LanguageModel):
         return options
-    if isinstance(model, Translator | Describer):
+    if isinstance(model, Translator | Describer | GraphWriter):
         if "batch_size" in given:
             raise OptionsError(
-                "--batch-size is for language models; translators and describers choose it: leave it out"
+                "--batch-size is for language models; translators, describers and graphs that search choose it: "
+                "leave it out"
             )
+        if isinstance(model, GraphWriter) and model.task == "language-model":
+            return options
         usual: dict[str, Any] = {"max_new_tokens": None, "length_penalty": 1.0}
         return dataclasses.replace(options, **{name: usual[name] for name in usual.keys() - given.keys()})
     if given:
@@ -222,7 +259,7 @@ def _lines(source: BinaryIO) -> Iterator[list[bytes]]:
         yield [last]
 
 
-def _converse(model: Model, options: GenerateOptions) -> None:
+def _converse(model: Model | GraphWriter, options: GenerateOptions) -> None:
     """Ask for a text, print what the model says of it, until the end of input or Ctrl-C."""
     from rnn_edge.answers import answer, invite
 
@@ -241,7 +278,7 @@ def _converse(model: Model, options: GenerateOptions) -> None:
             click.echo(f"Error: {error}", err=True)
 
 
-def _line_reader(model: Model) -> tuple[Callable[[], str], str]:
+def _line_reader(model: Model | GraphWriter) -> tuple[Callable[[], str], str]:
     """Return what asks for a line, and what it can do besides: suggest, where prompt_toolkit is installed."""
     from rnn_edge.runtimes import LanguageModel
 

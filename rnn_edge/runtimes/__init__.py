@@ -3,6 +3,7 @@
 from rnn_edge.runtimes.classifier import Classifier, Label
 from rnn_edge.runtimes.decode_graph import Decoded, DecodeGraph
 from rnn_edge.runtimes.embedder import Embedder
+from rnn_edge.runtimes.graph_writer import GraphWriter
 from rnn_edge.runtimes.language_model import Completion, LanguageModel, Score
 from rnn_edge.runtimes.lexicon import Lexicon
 from rnn_edge.runtimes.load import BUILT_IN, Model, load
@@ -25,6 +26,7 @@ __all__ = [
     "Describer",
     "Embedder",
     "GenerateOptions",
+    "GraphWriter",
     "Label",
     "LanguageModel",
     "Lexicon",

@@ -26,7 +26,7 @@ from rnn_edge.runtimes.reading import WholeModel, as_texts, encode, in_batches, 
 from rnn_edge.runtimes.scores import log_probs_of
 from rnn_edge.text import END, Tokenizer
 
-__all__ = ["Attention", "Describer", "Translation", "Translator"]
+__all__ = ["Attention", "Describer", "Translation", "Translator", "check_vectors"]
 
 _DEFAULTS = GenerateOptions()
 _USUAL_LENGTH = 200  # a trained network ends by itself; this is for when it does not
@@ -193,14 +193,7 @@ class Describer:
 
         vectors  float32 (batch, vector)
         """
-        try:
-            checked = np.ascontiguousarray(vectors, dtype=np.float32)
-        except (TypeError, ValueError) as error:
-            raise TextError(f"vectors must be rows of numbers, float32 (batch, {self.vector_size}): {error}") from error
-        if checked.shape == (0,):  # an empty list
-            return []
-        if checked.ndim != 2 or checked.shape[1] != self.vector_size or not np.isfinite(checked).all():
-            raise TextError(f"vectors must be finite numbers, float32 (batch, {self.vector_size}); got {checked.shape}")
+        checked = check_vectors(vectors, self.vector_size)
         at_once = _rows_at_once(options)
         groups = (checked[first : first + at_once] for first in range(0, len(checked), at_once))
         return [found for group in groups for found in self._writer.write(self._encoder.run(group), options)]
@@ -277,6 +270,19 @@ class _Writer:
             score=completion.score,
             finish_reason=completion.finish_reason,
         )
+
+
+def check_vectors(vectors: ArrayLike, size: int) -> Floats:
+    """Return vectors to describe, float32 (batch, size), or refuse what is none."""
+    try:
+        checked = np.ascontiguousarray(vectors, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise TextError(f"vectors must be rows of numbers, float32 (batch, {size}): {error}") from error
+    if checked.shape == (0,):  # an empty list
+        return checked.reshape(0, size)
+    if checked.ndim != 2 or checked.shape[1] != size or not np.isfinite(checked).all():
+        raise TextError(f"vectors must be finite numbers, float32 (batch, {size}); got {checked.shape}")
+    return checked
 
 
 def _nothing(attention: bool) -> Translation:

@@ -109,6 +109,49 @@ def test_coverage_is_for_translators_with_attention(files):
     assert "has no attention" in refused("run", "model.rnn", "the c", "--beam-size", "4", "--coverage-penalty", "0.2")
 
 
+@pytest.mark.parametrize(("task", "text"), [("translate", "the cat"), ("describe", "[1, 2, 3, 4, 5]")])
+def test_a_graph_that_searches_answers_as_the_host_does(task, text):
+    export_network(Path("model.rnn"), task, decode="beam")
+    for options in ((), ("--json",), ("--max-new-tokens", "3", "--length-penalty", "0")):
+        found = call("run", "model.rnn", text, "--in-graph", *options)
+        assert found.exit_code == 0, found.output
+        assert found.stdout == call("run", "model.rnn", text, "--beam-size", "5", *options).stdout
+    alone = call("run", "model.rnn", text, "--in-graph", "--self-test").stdout
+    assert call("run", "model.rnn", "--in-graph", text=f"{text}\n" * 3).stdout == 3 * alone
+
+
+def test_a_graph_that_samples_completes_as_the_host_does(files):
+    export_network(Path("draws.rnn"), "language-model", decode="sample")
+    seen = set()
+    for options in (("--seed", "3", "--top-k", "9", "--min-p", "0.01"), ("--seed", "4", "--temperature", "2"), ()):
+        arguments = ("run", "draws.rnn", "the c", "", "--json", *options)
+        found = call(*arguments, "--in-graph")
+        assert found.exit_code == 0, found.output
+        assert found.stdout == call(*arguments, "--sample", "--multiline").stdout
+        seen.add(found.stdout)
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (("--stop", "x"), "no graph searches with stop_strings"),
+    (("--prefix", "x", "--repetition-penalty", "2"), "with repetition_penalty=2.0, forced_prefix='x': leave"),
+    (("--beam-size", "4"), "was exported to search with num_beams=5"),
+    (("--narrowing",), "was exported to search with narrowing=False"),
+    (("--num-return", "2"), "was exported to search with num_return_sequences=1"),
+    (("--top-k", "4"), "num_beams=5 searches and do_sample=True draws"),
+    (("--coverage-penalty", "0.2"), "no graph searches with coverage_penalty=0.2"),
+    (("--batch-size", "4"), "graphs that search choose it"),
+    (("--max-new-tokens", "0"), "max_new_tokens must be"),
+])  # fmt: skip
+def test_what_a_graph_does_not_search_by_is_refused(options, words):
+    export_network(Path("model.rnn"), "translate", decode="beam")
+    assert words in refused("run", "model.rnn", "the cat", "--in-graph", *options)
+
+
+def test_a_bundle_without_a_graph_that_searches_says_how_to_get_one(files):
+    assert "export it with --decode" in refused("run", "model.rnn", "the c", "--in-graph")
+
+
 def test_options_of_writing_are_refused_where_nothing_is_written(monkeypatch):
     model = Classifier(RowReader(lambda row: np.float32([len(row), 2])), Tokenizer.characters("ab"), ["long", "short"])
     monkeypatch.setattr("rnn_edge.runtimes.load", lambda *_, **__: model)
