@@ -35,6 +35,7 @@ __all__ = [
     "Graph",
     "Manifest",
     "Port",
+    "Preview",
     "Search",
     "Strategy",
     "check_destination",
@@ -74,6 +75,15 @@ class Search:
     unknown_id: int | None = None  # is never chosen
 
 
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """How an output layer that scores its tokens in two stages guesses which are the best."""
+
+    precision: Literal["int8", "fp32"] = "int8"
+    rank: int | None = None  # of the guess; none means that of the layer
+    candidates: int | None = 64  # that are scored exactly; none means all, which is never so in a bundle
+
+
 @dataclass(frozen=True)
 class Compiled:
     """What a provider compiled of a graph, as another ONNX file, which only that provider opens."""
@@ -108,6 +118,7 @@ class Manifest:
     quality: Mapping[str, Any] = field(default_factory=dict)  # what rounding cost, where something was rounded
     tensors: tuple[Mapping[str, Any], ...] = ()  # what became of each: name, precision, bytes, error, reason
     keep_float: tuple[str, ...] = ()  # matrices that were to stay float
+    preview: Preview | None = None  # of an output layer in two stages
     history: Mapping[str, Any] = field(default_factory=dict)  # how the model was trained
     versions: Mapping[str, str] = field(default_factory=dict)  # of what wrote it
 
@@ -143,6 +154,7 @@ class Manifest:
             "quality": dict(self.quality),
             "tensors": [dict(tensor) for tensor in self.tensors],
             "keep_float": list(self.keep_float),
+            **({"preview": asdict(self.preview)} if self.preview else {}),
             "history": dict(self.history),
             "versions": dict(self.versions),
         }
@@ -171,6 +183,7 @@ class Manifest:
             quality=values["quality"],
             tensors=tuple(values["tensors"]),
             keep_float=tuple(values["keep_float"]),
+            preview=Preview(**values["preview"]) if "preview" in values else None,
             history=values["history"],
             versions=values["versions"],
         )

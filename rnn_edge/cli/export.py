@@ -13,7 +13,7 @@ from rnn_edge.cli.messages import with_torch
 from rnn_edge.cli.options import PATH, add_options, pick, place_options, read_text, settled
 
 if TYPE_CHECKING:
-    from rnn_edge.exporters import Parity, Quality
+    from rnn_edge.exporters import Parity, Quality, Recall
     from rnn_edge.runtimes.sessions import Place
 
 
@@ -50,6 +50,9 @@ _atol_option = click.option(
     ("--target", str, "cpu", "The provider a language model is to run on; see rnn-edge providers."),
     ("--context", str, None, "For target qnn: compile for this architecture of the NPU too, like v75."),
     ("--opset", int, 17, "ONNX opset of the graph, 17 to 26."),
+    ("--preview", click.Choice(["int8", "fp32"]), None, "Score all tokens roughly in this, and then the best exactly."),
+    ("--preview-rank", int, None, "Of the preview. [default: that of the output layer]"),
+    ("--candidates", int, None, "Tokens that are then scored exactly. [default: 64]"),
     ("--decode", click.Choice(get_args(Strategy)), None, "Write a graph that searches by itself, too."),
     ("--beam-size", int, None, "Hypotheses that its beam keeps. [default: 5]"),
     ("--num-return", int, 1, "Sequences that its beam returns for each prompt."),
@@ -84,6 +87,8 @@ def export(checkpoint: Path, output: Path | None, **choices: Any) -> None:
         _print_quality(exported.quality)
     elif any(each.precision != "fp32" for each in exported.tensors):
         click.echo("rounding: not judged, because no example says what is right; compare its answers yourself")
+    if exported.recall:
+        _print_recall(exported.recall)
     click.echo(f"{exported.path}: {exported.bytes / 1e6:.2f} MB")
     click.echo(f"next: rnn-edge run {exported.path}")
 
@@ -121,3 +126,11 @@ def _print_quality(quality: Quality) -> None:
     )
     if quality.same_greedy_texts is not None and quality.same_beam_texts is not None:
         click.echo(f"same texts {quality.same_greedy_texts:.0%} greedy, {quality.same_beam_texts:.0%} by beam")
+
+
+def _print_recall(recall: Recall) -> None:
+    click.echo(
+        f"preview: finds {recall.recall_at_1:.2%} of the best token, {recall.recall_at_3:.2%} of the best 3, "
+        f"{recall.recall_at_20:.2%} of the best 20; their log-probs are off by {recall.log_prob_error_median:.1e} nats "
+        f"in the median, {recall.log_prob_error_p99:.1e} in 1 of 100"
+    )

@@ -2,6 +2,6 @@
 
 from rnn_edge.exporters.export import Exported, ExportOptions, export, verify
 from rnn_edge.exporters.parity import Check, Parity, measure_parity
-from rnn_edge.exporters.quality import Quality
+from rnn_edge.exporters.quality import Quality, Recall
 
-__all__ = ["Check", "ExportOptions", "Exported", "Parity", "Quality", "export", "measure_parity", "verify"]
+__all__ = ["Check", "ExportOptions", "Exported", "Parity", "Quality", "Recall", "export", "measure_parity", "verify"]

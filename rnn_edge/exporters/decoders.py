@@ -27,6 +27,7 @@ from rnn_edge.exporters.layers import (
     store_layers,
 )
 from rnn_edge.exporters.operators import INFINITY, reduce_max, weighted_sum
+from rnn_edge.exporters.two_stage import store_two_stages
 from rnn_edge.exporters.weights import Matrix, Table, Weights
 from rnn_edge.modules import Attention, AttentiveDecoder, LanguageModel
 from rnn_edge.runtimes.names import (
@@ -328,8 +329,14 @@ def _store_vocabulary(
     weights: Weights, model: LanguageModel | AttentiveDecoder, prefix: str, *, bounded: bool
 ) -> tuple[Table, Matrix]:
     """Store what a token looks up, and what scores the tokens: one tensor where they are tied."""
-    table, bias = array(model.embedding.weight), array(model.output.bias)
-    if model.spec.tied:
-        return weights.tied(f"{prefix}embedding", table, (f"{prefix}output.bias", bias), bounded=bounded)
+    table, rows = array(model.embedding.weight), array(model.output.weight)
+    bias = f"{prefix}output.bias", array(model.output.bias)
+    tied, preview = model.spec.tied, weights.plan.preview
+    if tied and preview is None:
+        return weights.tied(f"{prefix}embedding", table, bias, bounded=bounded)
+    if tied and preview is not None:
+        return store_two_stages(weights, f"{prefix}embedding", table, bias, preview, bounded=bounded)
     embedding = weights.table(f"{prefix}embedding", table)
-    return embedding, weights.matrix(f"{prefix}output", array(model.output.weight.T), bias, bounded=bounded)
+    if preview is not None:
+        return embedding, store_two_stages(weights, f"{prefix}output", rows, bias, preview, bounded=bounded)[1]
+    return embedding, weights.matrix(f"{prefix}output", rows.T, bias[1], bounded=bounded)

@@ -19,7 +19,7 @@ class Draft:
     """One graph that is being written; inputs and outputs come in the order in which they are named."""
 
     def __init__(self, name: str, plan: Plan, opset: int, *, settle: bool = False) -> None:
-        imports = {"": opset} if plan.is_float else {"": opset, "com.microsoft": 1}
+        imports = {"": opset} if plan.is_standard else {"": opset, "com.microsoft": 1}
         self.builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports=imports, name=name))
         self.op = self.builder.op
         self.weights = (CalibratedWeights if plan.is_calibrated else Weights)(self.builder, plan, settle=settle)

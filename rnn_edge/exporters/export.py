@@ -23,6 +23,7 @@ from rnn_edge.bundle import (
     Graph,
     Manifest,
     Precision,
+    Preview,
     Search,
     Strategy,
     check_destination,
@@ -32,8 +33,15 @@ from rnn_edge.exporters.contexts import ARCHITECTURES, QNN, compile_context, req
 from rnn_edge.exporters.golden import golden_json
 from rnn_edge.exporters.graphs import OLDEST_OPSET, Built, build
 from rnn_edge.exporters.opened import Opened
-from rnn_edge.exporters.parity import Parity, References, measure, measure_single_steps, own_rounding
-from rnn_edge.exporters.quality import Quality, judge
+from rnn_edge.exporters.parity import (
+    Parity,
+    References,
+    measure,
+    measure_single_steps,
+    measure_two_stages,
+    own_rounding,
+)
+from rnn_edge.exporters.quality import Quality, Recall, judge, recall
 from rnn_edge.exporters.torch_side import TorchSteps
 from rnn_edge.exporters.weights import ALWAYS_FLOAT, FP32, Plan, Stored
 from rnn_edge.modules import (
@@ -77,6 +85,9 @@ class ExportOptions:
     max_loss: float = 0.01  # share by which rounding may raise the perplexity
     max_bytes: int | None = None  # of all files together
     embed: bool = False  # of a classifier, only the part that gives a text's vector
+    preview: Literal["int8", "fp32"] | None = None  # of all scores, before the best few are scored exactly
+    preview_rank: int | None = None  # of the preview; none means that of the output layer
+    candidates: int | None = None  # that are scored exactly; none means 64
     decode: Strategy | None = None  # write a graph that searches by itself, too
     num_beams: int | None = None  # of its beam; none means 5
     num_return_sequences: int = 1  # of its beam
@@ -107,9 +118,33 @@ class ExportOptions:
                 f"a context is for target {QNN} and one of {', '.join(ARCHITECTURES)}, "
                 f"not for target {self.target} and {self.context!r}"
             )
+        problems += self._wrong_preview()
         problems += self._wrong_search()
         if problems:
             raise ExportError("; ".join(problems))
+
+    def _wrong_preview(self) -> list[str]:
+        given = {"preview_rank": self.preview_rank, "candidates": self.candidates}
+        if self.preview is None:
+            return [
+                f"{name} is for a preview only: choose one, or leave it out"
+                for name in given
+                if given[name] is not None
+            ]
+        problems = [
+            f"{name} must be a whole number from 1, got {value!r}"
+            for name, value in given.items()
+            if value is not None and (type(value) is not int or value < 1)
+        ]
+        if self.preview not in ("int8", "fp32"):
+            problems.append(f"preview must be int8 or fp32, got {self.preview!r}")
+        if self.preview == "fp32" and self.preview_rank is None:
+            problems.append("a preview in fp32 needs a preview_rank: without one it costs as much as the layer")
+        if self.target != CPU.name:
+            problems.append(f"a preview is for the target cpu, which web pages run too, not for {self.target}")
+        if self.precision == "auto":
+            problems.append("with a preview, precision cannot be auto: choose one")
+        return problems
 
     def _wrong_search(self) -> list[str]:
         if self.decode not in (*get_args(Strategy), None):
@@ -130,6 +165,13 @@ class ExportOptions:
         return problems
 
     @property
+    def stages(self) -> Preview | None:
+        """How a network that writes scores its tokens, if not all exactly."""
+        if self.preview is None:
+            return None
+        return Preview(precision=self.preview, rank=self.preview_rank, candidates=self.candidates or _CANDIDATES)
+
+    @property
     def search_width(self) -> int:
         """How many hypotheses a graph that searches by itself keeps."""
         if self.num_beams is None:
@@ -138,6 +180,7 @@ class ExportOptions:
 
 
 _MOST_BEAMS, _USUAL_BEAMS = 1_000, 5
+_CANDIDATES = 64
 DEFAULTS = ExportOptions()
 
 _FEWEST_CALIBRATING, _MOST_CALIBRATING = 64, 1024  # tokens
@@ -163,6 +206,7 @@ class Exported:
     parity: Parity
     quality: Quality | None  # of rounded graphs, where there are right answers
     tensors: tuple[Stored, ...]
+    recall: Recall | None = None  # of scores in two stages
 
 
 @dataclass(frozen=True)
@@ -202,12 +246,18 @@ def export(checkpoint: str | Path | Checkpoint, output: str | Path, options: Exp
     source = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(Path(checkpoint))
     if options.embed:
         source = _embedder(source)
+    if options.preview is not None and not _has_right_answers(source):
+        raise ExportError(
+            f"a preview has to be judged by examples, and a network that is to {source.model.spec.task} keeps none: "
+            "export it without one"
+        )
     build_as = _builder(source, options)
     if options.precision == "auto":
         candidate, quality = _smallest(source, options, build_as)
     else:
-        candidate = build_as(_plan(options.precision, options.keep_float, find(options.target)))
+        candidate = build_as(_plan(options.precision, options.keep_float, find(options.target), options.stages))
         quality = _judge(source, candidate, options, build_as)
+    recalled = _judge_preview(source, candidate, options, build_as)
     parity = _prove(candidate, candidate.opened, options.atol)
     parity.require()
     graphs, written = _written(candidate, options)
@@ -222,8 +272,8 @@ def export(checkpoint: str | Path | Checkpoint, output: str | Path, options: Exp
             f"the bundle has {size:,} bytes in {candidate.plan.precision} and may have {options.max_bytes:,}: "
             "choose a smaller precision, or a smaller network"
         )
-    Bundle.write(output, _manifest(source, candidate, graphs, parity, quality), files)
-    return Exported(output, size, parity, quality, candidate.built.stored)
+    Bundle.write(output, _manifest(source, candidate, graphs, parity, quality, recalled), files)
+    return Exported(output, size, parity, quality, candidate.built.stored, recalled)
 
 
 def _written(candidate: _Candidate, options: ExportOptions) -> tuple[dict[str, Graph], dict[str, bytes]]:
@@ -267,7 +317,7 @@ def verify(
     if any(found.files.get(name) != each.to_json().encode() for name, each in _tokenizers(source).items()):
         raise ExportError(f"{bundle} was not exported from {checkpoint}: their vocabularies differ")
     target = find(found.manifest.target)
-    plan = _plan(found.manifest.precision, found.manifest.keep_float, target)
+    plan = _plan(found.manifest.precision, found.manifest.keep_float, target, found.manifest.preview)
     opset = next(iter(found.manifest.graphs.values())).opset
     built = _build(source.model, plan, opset, target, _search(source, _searches(found)))
     return _prove(built, Opened.from_bundle(found, **place), options.atol)
@@ -306,8 +356,9 @@ def _searches(found: Bundle) -> ExportOptions:
     )
 
 
-def _plan(precision: Precision, keep_float: tuple[str, ...], target: Provider) -> Plan:
-    return Plan(precision, keep_float, is_calibrated=precision == "int8" and target.activations is not None)
+def _plan(precision: Precision, keep_float: tuple[str, ...], target: Provider, preview: Preview | None = None) -> Plan:
+    is_calibrated = precision == "int8" and target.activations is not None
+    return Plan(precision, keep_float, is_calibrated, preview)
 
 
 def _builder(source: Checkpoint, options: ExportOptions) -> Callable[[Plan], _Candidate]:
@@ -356,14 +407,16 @@ def _prove(candidate: _Candidate, running: Opened, atol: float) -> Parity:
         name = "PyTorch with weights in half precision" if precision == "fp16" else "PyTorch"
         references = References.in_torch(candidate.network, name, atol)
     spec, search = candidate.network.spec, candidate.built.search
-    parity = measure(references, running, spec, search)
+    is_float_preview = candidate.plan.preview is not None and candidate.plan.is_float
+    compare = measure_two_stages if is_float_preview else measure
+    parity = compare(references, running, spec, search)
     if parity.passed or precision in ("int8", "int4") or atol != DEFAULTS.atol:
         return parity
     rounding = own_rounding(candidate.network)
     if not atol < 2 * rounding < _MOST_ROUNDING:
         return parity
     name = f"{name}, itself {rounding:.1e} from PyTorch in float64"
-    return measure(References.in_torch(candidate.network, name, 2 * rounding), running, spec, search)
+    return compare(References.in_torch(candidate.network, name, 2 * rounding), running, spec, search)
 
 
 def _prove_calibrated(network: Network, running: Opened, atol: float) -> Parity:
@@ -378,7 +431,7 @@ def _judge(
     source: Checkpoint, candidate: _Candidate, options: ExportOptions, build_as: Callable[[Plan], _Candidate]
 ) -> Quality | None:
     """Let rounded graphs predict held-out examples, and refuse those that got worse than allowed."""
-    if candidate.plan.precision == "fp32" or not _has_right_answers(source):
+    if candidate.plan.is_exact or not _has_right_answers(source):
         return None
     bar = _bar(source, options)
     quality = bar.measure(candidate)
@@ -389,6 +442,24 @@ def _judge(
             f"{_costliest(candidate, bar, quality, build_as)}"
         )
     return quality
+
+
+def _judge_preview(
+    source: Checkpoint, candidate: _Candidate, options: ExportOptions, build_as: Callable[[Plan], _Candidate]
+) -> Recall | None:
+    """Compare with scores that are all computed as those of candidates are; refuse a preview that misses too much."""
+    preview = candidate.plan.preview
+    if preview is None:
+        return None
+    exact = build_as(replace(candidate.plan, preview=replace(preview, candidates=None)))
+    found = recall(exact.opened, candidate.opened, _held_out(source, options))
+    if not found.lost <= options.max_loss:
+        raise ExportError(
+            f"of the exact best token, best 3 and best 20, the preview finds {found.recall_at_1:.1%}, "
+            f"{found.recall_at_3:.1%} and {found.recall_at_20:.1%}, and may miss {options.max_loss:.1%}: give it a "
+            "higher rank, or more candidates"
+        )
+    return found
 
 
 def _has_right_answers(source: Checkpoint) -> bool:
@@ -402,6 +473,10 @@ def _bar(source: Checkpoint, options: ExportOptions) -> _Bar:
 
 def _costliest(candidate: _Candidate, bar: _Bar, quality: Quality, build_as: Callable[[Plan], _Candidate]) -> str:
     """Tell which matrix costs most: the one that helps most when it alone stays float."""
+    if candidate.plan.preview is not None:
+        without = bar.measure(build_as(replace(candidate.plan, preview=None)))
+        if without.loss < quality.loss / 2:
+            return f"without the preview it would be {without.loss:.1%}: give it a higher rank"
     best_name, best = "", quality
     for stored in candidate.built.stored:
         if stored.precision != "fp32":
@@ -488,16 +563,23 @@ def _tokenizers(source: Checkpoint) -> dict[str, Tokenizer]:
 
 
 def _manifest(
-    source: Checkpoint, candidate: _Candidate, graphs: Mapping[str, Graph], parity: Parity, quality: Quality | None
+    source: Checkpoint,
+    candidate: _Candidate,
+    graphs: Mapping[str, Graph],
+    parity: Parity,
+    quality: Quality | None,
+    recalled: Recall | None,
 ) -> Manifest:
+    judged = {} if quality is None else quality.to_dict()
     return Manifest(
         spec=source.model.spec,
         precision=candidate.plan.precision,
         target=candidate.built.target.name,
         keep_float=tuple(candidate.plan.keep_float),
+        preview=candidate.plan.preview,
         graphs=graphs,
         parity=parity.to_dict(),
-        quality={} if quality is None else quality.to_dict(),
+        quality=judged if recalled is None else {**judged, "recall": asdict(recalled)},
         tensors=tuple(asdict(stored) for stored in candidate.built.stored),
         history={name: value for name, value in source.history.items() if name != "curve"},  # long, and no one reads it
         versions={name: version(name) for name in ("rnn-edge", "torch", "onnx", "onnxscript", "onnxruntime")},

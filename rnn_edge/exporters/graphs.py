@@ -91,6 +91,10 @@ def build(
             f"target {target.name} takes language models only, and this network is to {model.spec.task}: "
             "choose the target cpu"
         )
+    if plan.preview is not None and not isinstance(model, LanguageModel | Translator | Describer):
+        raise ExportError(
+            f"only a network that writes has a preview of its scores, and this one is to {model.spec.task}"
+        )
     drafts = {role: Draft(role, plan, opset, settle=settle) for role in _roles(model)}
     if isinstance(model, LanguageModel):
         _draw_language_model(drafts["step"], model, plan, target)

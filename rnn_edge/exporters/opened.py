@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rnn_edge.bundle import Bundle
+from rnn_edge.exporters.candidates import CandidateSteps
 from rnn_edge.exporters.graphs import Built
 from rnn_edge.runtimes.decode_graph import DecodeGraph
 from rnn_edge.runtimes.sessions import Place
@@ -20,25 +23,30 @@ __all__ = ["Opened"]
 
 @dataclass(frozen=True)
 class Opened:
-    """The graphs of one network, ready to run: one reads whole texts, one goes step by step, one searches by itself."""
+    """The graphs of one network, ready to run: one reads whole texts, one goes step by step, one searches by itself.
+
+    scored  opens the step graph once more, where it scores in two stages: with the tokens that it scored exactly
+    """
 
     reader: WholeGraph | None  # role `model` or `encoder`
     step: StepGraph | None
     decode: DecodeGraph | None = None
+    scored: Callable[[], CandidateSteps] | None = None
 
     @classmethod
     def from_built(cls, built: Built) -> Opened:
         """Open graphs that are not written yet."""
-        reader = step = decode = None
+        reader = step = decode = scored = None
         for role, description in built.describe().items():
             content = built.protos[role].SerializeToString(deterministic=True)
             if role == "step":
                 step = StepGraph(content, description.inputs[1:])
+                scored = partial(CandidateSteps, content)
             elif role == "decode":
                 decode = DecodeGraph(content, description)
             else:
                 reader = WholeGraph(content, description)
-        return cls(reader, step, decode)
+        return cls(reader, step, decode, scored)
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, **place: Unpack[Place]) -> Opened:
@@ -49,4 +57,5 @@ class Opened:
             WholeGraph.from_bundle(bundle, reader, **place) if reader else None,
             StepGraph.from_bundle(bundle, **place) if "step" in roles else None,
             DecodeGraph.from_bundle(bundle, **place) if "decode" in roles else None,
+            partial(CandidateSteps, bundle.files[roles["step"].file], **place) if "step" in roles else None,
         )

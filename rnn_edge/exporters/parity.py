@@ -41,6 +41,7 @@ __all__ = [
     "measure",
     "measure_parity",
     "measure_single_steps",
+    "measure_two_stages",
     "own_rounding",
 ]
 
@@ -191,6 +192,43 @@ def measure(references: References, graphs: Opened, spec: ModelSpec, search: Sea
     if search is None or graphs.decode is None or not parity.passed:
         return parity
     return replace(parity, checks=(*parity.checks, _searched(graphs, graphs.decode, spec, search, references.atol)))
+
+
+def measure_two_stages(references: References, graphs: Opened, spec: ModelSpec, search: Search | None = None) -> Parity:
+    """Compare a network that scores its tokens in two stages with what its exact scores must agree with.
+
+    What is not a candidate has no exact score. So the graphs must equal themselves to the bit, however they read; and,
+    reading row by row and token by token, they must agree with PyTorch in the state and on all candidates.
+    """
+    name = f"{references.compared_with} where scores are exact, and itself in all"
+    itself = measure(References.of_itself(graphs, name), graphs, spec, search)
+    return Parity(name, references.atol, (*_candidates(references, graphs, spec), *itself.checks))
+
+
+def _candidates(references: References, graphs: Opened, spec: ModelSpec) -> Iterator[Check]:
+    assert references.steps is not None
+    assert graphs.step is not None
+    assert graphs.scored is not None
+    assert isinstance(spec, DecoderSpec)
+    random = np.random.default_rng(_SEED)
+    if references.reader is None or graphs.reader is None:
+        ours = theirs = _random_starts(graphs.step, random)
+    else:
+        sources = random_rows(spec, SOURCE_LENGTHS, random)
+        theirs, ours = ([reader.run(*row) for row in sources] for reader in (references.reader, graphs.reader))
+        yield _outputs("encoder alone", ours, theirs, graphs.reader.outputs, references.atol)
+    tokens, graph = random.integers(0, spec.written_vocab_size, (ROWS, STEPS)), graphs.scored()
+    compared, worst = 0, 0.0
+    for row, (state, start) in enumerate(zip(ours, theirs, strict=True)):
+        wanted, after = references.steps.read(tokens[row : row + 1], start)
+        for time, expected in enumerate(wanted[0]):
+            logits, candidates, state = graph.step(tokens[row : row + 1, time : time + 1], state)
+            found = expected.copy()
+            found[candidates[0]] = logits[0, candidates[0]]
+            compared, worst = compared + candidates.size, max(worst, distance(found, expected))
+        for mine, other in zip(state[: graphs.step.moving], after[: graphs.step.moving], strict=True):
+            compared, worst = compared + mine.size, max(worst, distance(mine, other))
+    yield Check("candidates", compared, worst, worst <= references.atol)
 
 
 def _measure(references: References, graphs: Opened, spec: ModelSpec) -> Parity:

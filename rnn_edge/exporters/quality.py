@@ -21,12 +21,13 @@ from rnn_edge.runtimes.decoding import Path, Position, Rules, StepModel, beam_se
 from rnn_edge.runtimes.names import LABELS, LOGITS
 from rnn_edge.runtimes.whole_graph import WholeGraph
 
-__all__ = ["MOST_TOKENS", "Quality", "compare", "compare_labels", "compare_texts", "judge"]
+__all__ = ["MOST_TOKENS", "Quality", "Recall", "compare", "compare_labels", "compare_texts", "judge", "recall"]
 
 MOST_TOKENS = 16_384  # enough for a perplexity to a fraction of a percent between graphs that read the same
 ROWS = 64
 MOST_ROWS = 2048  # of labelled texts, or pairs of texts
 PROMPTS, PROMPT_LENGTH, NEW_TOKENS = 12, 16, 24
+BEST = 20  # tokens, whose log-probs are compared
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,23 @@ class Quality:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for a manifest."""
         return {**asdict(self), "loss": self.loss}
+
+
+@dataclass(frozen=True)
+class Recall:
+    """How scores in two stages tell the most probable tokens, beside exact scores of the same network."""
+
+    tokens: int  # how many predictions were compared
+    recall_at_1: float  # share of the exact best that are the best
+    recall_at_3: float
+    recall_at_20: float
+    log_prob_error_median: float  # of the exact 20 best, nats
+    log_prob_error_p99: float
+
+    @property
+    def lost(self) -> float:
+        """Return the largest share of the exact best that are missing."""
+        return 1 - min(self.recall_at_1, self.recall_at_3, self.recall_at_20)
 
 
 @dataclass(frozen=True)
@@ -83,15 +101,8 @@ def compare(before: StepModel, after: StepModel, tokens: Ids) -> Quality:
 
     Raises ExportError when there are too few to tell anything.
     """
-    tokens = tokens[: MOST_TOKENS + 1]
-    if len(tokens) < 2 * PROMPT_LENGTH:
-        raise ExportError(
-            f"{len(tokens)} tokens of held-out text are too few to judge by: give at least {2 * PROMPT_LENGTH}"
-        )
-    rows = min(ROWS, (len(tokens) - 1) // PROMPT_LENGTH)
-    length = (len(tokens) - 1) // rows
-    inputs = tokens[: rows * length].reshape(rows, length)
-    targets = tokens[1 : rows * length + 1].reshape(rows, length)
+    inputs, targets = _side_by_side(tokens)
+    rows = len(inputs)
     prompts = [np.ascontiguousarray(inputs[row : row + 1, :PROMPT_LENGTH]) for row in range(min(rows, PROMPTS))]
     return _differences(
         _next_tokens(before, inputs, targets, before.start(rows)),
@@ -99,6 +110,55 @@ def compare(before: StepModel, after: StepModel, tokens: Ids) -> Quality:
         same_greedy_texts=_same_texts(before, after, prompts, num_beams=1),
         same_beam_texts=_same_texts(before, after, prompts, num_beams=5),
     )
+
+
+def _side_by_side(tokens: Ids) -> tuple[Ids, Ids]:
+    """Return a text in rows, int64 (rows, length), and the token after each."""
+    tokens = tokens[: MOST_TOKENS + 1]
+    if len(tokens) < 2 * PROMPT_LENGTH:
+        raise ExportError(
+            f"{len(tokens)} tokens of held-out text are too few to judge by: give at least {2 * PROMPT_LENGTH}"
+        )
+    rows = min(ROWS, (len(tokens) - 1) // PROMPT_LENGTH)
+    length = (len(tokens) - 1) // rows
+    return tokens[: rows * length].reshape(rows, length), tokens[1 : rows * length + 1].reshape(rows, length)
+
+
+def recall(exact: Opened, previewed: Opened, held_out: Mapping[str, NDArray[Any]]) -> Recall:
+    """Let a network that writes predict held-out examples, with exact scores and with scores in two stages."""
+    found, errors = [], []
+    for ours, theirs in zip(_predictions(exact, held_out), _predictions(previewed, held_out), strict=True):
+        order, other_order = _best(ours.logits), _best(theirs.logits)
+        found.append([_shared(order[:, :best], other_order[:, :best]) for best in (1, 3, BEST)])
+        log_probs, others = _log_softmax(ours.logits), _log_softmax(theirs.logits)
+        errors.append(np.abs(np.take_along_axis(others - log_probs, order, axis=1)).ravel())
+    shares = np.concatenate(found, axis=1)  # (3, predictions)
+    at_1, at_3, at_20 = shares.mean(axis=1).tolist()
+    median, p99 = np.quantile(np.concatenate(errors), (0.5, 0.99)).tolist()
+    return Recall(shares.shape[1], at_1, at_3, at_20, median, p99)
+
+
+def _best(logits: Floats) -> Ids:
+    """Return each row's most probable tokens, int64 (rows, at most 20), best first."""
+    count = min(BEST, logits.shape[1])
+    chosen = np.argpartition(logits, -count, axis=1)[:, -count:]
+    order = np.argsort(-np.take_along_axis(logits, chosen, axis=1), axis=1)
+    return np.take_along_axis(chosen, order, axis=1)
+
+
+def _shared(some: Ids, others: Ids) -> NDArray[np.float64]:
+    """Return the share of each row's tokens, int64 (rows, n), that are in the other's row too."""
+    shares: NDArray[np.float64] = (some[:, :, None] == others[:, None, :]).any(axis=2).mean(axis=1)
+    return shares
+
+
+def _predictions(model: Opened, held_out: Mapping[str, NDArray[Any]]) -> Iterator[_Predictions]:
+    """Yield what a network that writes predicts."""
+    assert model.step is not None
+    if model.reader is not None:
+        return _written(model, held_out["source"][:MOST_ROWS], held_out["target"][:MOST_ROWS])
+    inputs, targets = _side_by_side(held_out["tokens"])
+    return _next_tokens(model.step, inputs, targets, model.step.start(len(inputs)))
 
 
 def compare_texts(before: Opened, after: Opened, source: Ids, target: Ids) -> Quality:

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnxscript import GraphBuilder, OpBuilder
 
-from rnn_edge.bundle import Precision
+from rnn_edge.bundle import Precision, Preview
 from rnn_edge.exporters.operators import reduce_max
 from rnn_edge.exporters.rounding import BLOCK, Columns, round_blocks, round_columns, round_rows
 from rnn_edge.runtimes.arrays import Floats, Ids
@@ -46,16 +46,30 @@ _CONTRIB = "com.microsoft"
 
 @dataclass(frozen=True)
 class Plan:
-    """The precision a graph's matrices are stored in, but for those that are kept float; vectors always are."""
+    """The precision a graph's matrices are stored in, but for those that are kept float; vectors always are.
+
+    preview  how a network that writes scores its tokens in two stages, if it does
+    """
 
     precision: Precision = "fp32"
     keep_float: Collection[str] = ()
     is_calibrated: bool = False  # 8 bits as NPUs want them, for which `calibration.py` has to see some text
+    preview: Preview | None = None
 
     @property
     def is_float(self) -> bool:
-        """Whether ONNX's own operators are enough."""
+        """Whether matrices are multiplied as floats, but for a preview."""
         return self.is_calibrated or self.precision in ("fp32", "fp16")
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether ONNX's own operators are enough."""
+        return self.is_float and (self.preview is None or self.preview.precision == "fp32")
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the scores are PyTorch's, all of them."""
+        return self.precision == "fp32" and self.preview is None
 
     def precision_of(self, name: str, weight: Floats) -> Precision:
         """Return the precision of one matrix; a small one gains nothing from 4 bits and loses with them."""
@@ -105,17 +119,26 @@ class Weights:
 
     def __init__(self, builder: GraphBuilder, plan: Plan, *, settle: bool = False) -> None:
         self._op = builder.op
-        self._plan = plan
+        self.plan = plan
         self._settle = settle
         self._constants: dict[str, ir.Value] = {}
         self.stored: list[Stored] = []
 
-    def matrix(self, name: str, weight: Floats, bias: Floats | None = None, *, bounded: bool) -> Matrix:
+    def matrix(
+        self,
+        name: str,
+        weight: Floats,
+        bias: Floats | None = None,
+        *,
+        bounded: bool,
+        precision: Precision | None = None,
+    ) -> Matrix:
         """Store a matrix, float32 (input, output), and its bias.
 
-        bounded  what it multiplies lies between -1 and 1, so that the steps of its bytes are known beforehand
+        bounded    what it multiplies lies between -1 and 1, so that the steps of its bytes are known beforehand
+        precision  none means what the plan says
         """
-        precision = self._plan.precision_of(name, weight)
+        precision = precision or self.plan.precision_of(name, weight)
         named = None if bias is None else (f"{name}.bias", bias)
         if precision == "int8":
             return self._int8(name, weight, round_columns(weight), named, bounded=bounded)
@@ -127,13 +150,13 @@ class Weights:
 
     def rows(self, name: str, weight: Floats, order: Ids) -> ir.Value:
         """Store a matrix, float32 (output, input), as an operator takes it: its rows in another order, fp32 or fp16."""
-        precision = self._plan.precision_of(name, weight)
+        precision = self.plan.precision_of(name, weight)
         rounded = self._round(name, weight, precision)
         return self._as_float(self._constant(name, rounded[np.newaxis, order]), precision)
 
     def table(self, name: str, rows: Floats) -> Table:
         """Store a look-up table, float32 (rows, width)."""
-        precision = self._plan.precision_of(name, rows)
+        precision = self.plan.precision_of(name, rows)
         if precision == "int8":
             return self._int8_table(name, rows)
         if precision == "int4":
@@ -142,7 +165,7 @@ class Weights:
 
     def tied(self, name: str, rows: Floats, bias: Bias, *, bounded: bool) -> tuple[Table, Matrix]:
         """Store one tensor, float32 (rows, width), that is a look-up table and, transposed, a matrix with a bias."""
-        precision = self._plan.precision_of(name, rows)
+        precision = self.plan.precision_of(name, rows)
         if precision == "int8":
             return self._tied_int8(name, rows, bias, bounded=bounded)
         if precision == "int4":
@@ -169,7 +192,7 @@ class Weights:
     def _round(self, name: str, weight: Floats, precision: Precision) -> NDArray[Any]:
         """Return a float matrix as it is stored."""
         rounded: NDArray[Any] = weight.astype(np.float16 if precision == "fp16" else np.float32)
-        reason = "" if precision == "fp16" else "asked for" if self._plan.precision == "fp32" else KEPT
+        reason = "" if precision == "fp16" else "asked for" if self.plan.precision == "fp32" else KEPT
         self._record(name, precision, rounded.nbytes, weight, rounded.astype(np.float32), reason)
         return rounded
 
@@ -186,7 +209,7 @@ class Weights:
         bytes_ = columns.values.nbytes + columns.scales.nbytes
         self._record(name, "int8", bytes_, weight, columns.restore(), "")
         values, scales = self._constant(name, columns.values), self._scales(name, columns)
-        (step, zero), one = self._step_and_zero(), self._one()
+        (step, zero), one = self.step_and_zero(), self._one()
         added = self._bias(bias)
 
         def multiply(op: OpBuilder, x: Factor) -> ir.Value:
@@ -203,11 +226,11 @@ class Weights:
     def _rows(self, op: OpBuilder, x: ir.Value) -> Rows:
         """Return numbers of any size as rows, each scaled by its largest one, which makes them bounded."""
         least = self._constant("least", np.float32(1e-30))  # a row of zeros must not be divided by zero
-        step, zero = self._step_and_zero()
+        step, zero = self.step_and_zero()
         scales = op.Max(reduce_max(op, op.Abs(x), -1), least)
         return Rows(op.QuantizeLinear(op.Div(x, scales), step, zero), step, scales)
 
-    def _step_and_zero(self) -> tuple[ir.Value, ir.Value]:
+    def step_and_zero(self) -> tuple[ir.Value, ir.Value]:
         """Return what one byte of a bounded number stands for, and the byte that stands for zero."""
         return self._constant("step", np.float32(1 / _STEPS)), self._constant("zero_point", np.uint8(_ZERO))
 

@@ -29,6 +29,16 @@ def test_export_writes_a_graph_that_searches(files):
     assert "num_beams: 3" in call("info", "out.rnn").stdout
 
 
+def test_export_tells_what_a_preview_finds(files):
+    Path("text").write_text("the cat sat on the mat\n" * 20)
+    given = ("--preview", "int8", "--candidates", "16", "--eval", "text")
+    result = call("export", "model.pt", "-o", "out.rnn", *given)
+    assert result.exit_code == 0, result.output
+    assert "preview: finds 100.00% of the best token" in result.stdout
+    assert "candidates: 16" in call("info", "out.rnn").stdout
+    assert "recall_at_1: 1" in call("info", "out.rnn").stdout
+
+
 @pytest.mark.parametrize(("task", "printed"), [
     ("translate", ["encoder padded", "token by token", "same texts"]),
     ("tag", ["texts padded", "log-probs", "over 212 labels; right "]),

@@ -9,7 +9,7 @@ import pytest
 
 from rnn_edge.errors import ExportError
 from rnn_edge.exporters.opened import Opened
-from rnn_edge.exporters.quality import compare, compare_labels, compare_texts
+from rnn_edge.exporters.quality import compare, compare_labels, compare_texts, recall
 
 
 class Bigrams:
@@ -47,6 +47,18 @@ def test_the_figures_by_hand():
     assert quality.perplexity_after == pytest.approx(expected, rel=2e-2)
     assert quality.loss == pytest.approx(quality.perplexity_after / 4 - 1)
     assert quality.kl_divergence == pytest.approx(-(math.log(0.7) + 3 * math.log(0.1)) / 4 - math.log(4), rel=1e-5)
+
+
+def test_recall_by_hand():
+    """Of two tokens that follow, one is as probable as it was, and for the other the first choice has changed."""
+    exact = np.log([[0.4, 0.3, 0.2, 0.1]] * 4)
+    rough = exact.copy()
+    rough[1] = np.log([0.1, 0.3, 0.2, 0.4])
+    found = recall(Opened(None, Bigrams(exact)), Opened(None, Bigrams(rough)), {"tokens": np.array([0, 1] * 40)})
+    assert (found.recall_at_1, found.recall_at_3, found.recall_at_20) == pytest.approx((1 / 2, 5 / 6, 1))
+    assert found.lost == pytest.approx(1 / 2)
+    assert found.log_prob_error_median == pytest.approx(0)
+    assert found.log_prob_error_p99 == pytest.approx(math.log(4), rel=1e-5)
 
 
 def test_too_little_text_is_refused():
