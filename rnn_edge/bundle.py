@@ -28,6 +28,7 @@ __all__ = [
     "GOLDEN",
     "GRAPH",
     "MANIFEST",
+    "REQUIRED_OPERATORS",
     "TARGET_TOKENIZER",
     "TOKENIZER",
     "Bundle",
@@ -44,6 +45,7 @@ __all__ = [
 FORMAT = 1
 MANIFEST, TOKENIZER, GOLDEN, GRAPH = "manifest.json", "tokenizer.json", "golden.json", "model.onnx"
 DECODE_GRAPH = "decode.onnx"
+REQUIRED_OPERATORS = "required_operators_and_types.config"
 TARGET_TOKENIZER, CHARACTER_TOKENIZER = "target_tokenizer.json", "character_tokenizer.json"
 
 _MOST_MANIFEST_BYTES = 16 * 2**20

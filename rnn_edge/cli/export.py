@@ -48,6 +48,7 @@ _atol_option = click.option(
     ("--max-loss", share, "1%", "Most that rounding may raise the perplexity."),
     ("--max-size", size, None, "Largest bundle, like 1.5MB."),
     ("--target", str, "cpu", "The provider a language model is to run on; see rnn-edge providers."),
+    ("--format", click.Choice(["onnx", "ort"]), "onnx", "Of the graphs; ort suits reduced builds for phones."),
     ("--context", str, None, "For target qnn: compile for this architecture of the NPU too, like v75."),
     ("--opset", int, 17, "ONNX opset of the graph, 17 to 26."),
     ("--preview", click.Choice(["int8", "fp32"]), None, "Score all tokens roughly in this, and then the best exactly."),

@@ -33,6 +33,7 @@ from rnn_edge.exporters.contexts import ARCHITECTURES, QNN, compile_context, req
 from rnn_edge.exporters.golden import golden_json
 from rnn_edge.exporters.graphs import OLDEST_OPSET, Built, build
 from rnn_edge.exporters.opened import Opened
+from rnn_edge.exporters.ort_format import TARGETS, convert_to_ort, ort_name
 from rnn_edge.exporters.parity import (
     Parity,
     References,
@@ -74,6 +75,7 @@ class ExportOptions:
 
     precision: Precision | Literal["auto"] = "fp32"  # auto: the smallest that passes
     target: str = "cpu"  # the provider it is to run on, by its short name
+    format: Literal["onnx", "ort"] = "onnx"  # of the graphs' files
     context: str | None = None  # an architecture of Qualcomm's NPU, for which the graph is compiled, too
     opset: int = OLDEST_OPSET
     atol: float = 1e-5  # how far a float may be from PyTorch's
@@ -119,9 +121,22 @@ class ExportOptions:
                 f"not for target {self.target} and {self.context!r}"
             )
         problems += self._wrong_preview()
+        problems += self._wrong_format()
         problems += self._wrong_search()
         if problems:
             raise ExportError("; ".join(problems))
+
+    def _wrong_format(self) -> list[str]:
+        if self.format not in ("onnx", "ort"):
+            return [f"format must be onnx or ort, got {self.format!r}"]
+        problems = []
+        if self.format == "ort" and self.target not in TARGETS:
+            problems.append(f"format ort is for the targets {', '.join(TARGETS)}, not {self.target}")
+        if self.format == "ort" and self.precision in ("fp16", "auto"):
+            problems.append(f"format ort stores halves as float32, and takes fp32, int8 or int4, not {self.precision}")
+        if self.format == "ort" and self.preview is not None:
+            problems.append("with a preview, format cannot be ort, in which its candidates are out of sight")
+        return problems
 
     def _wrong_preview(self) -> list[str]:
         given = {"preview_rank": self.preview_rank, "candidates": self.candidates}
@@ -258,13 +273,14 @@ def export(checkpoint: str | Path | Checkpoint, output: str | Path, options: Exp
         candidate = build_as(_plan(options.precision, options.keep_float, find(options.target), options.stages))
         quality = _judge(source, candidate, options, build_as)
     recalled = _judge_preview(source, candidate, options, build_as)
-    parity = _prove(candidate, candidate.opened, options.atol)
-    parity.require()
     graphs, written = _written(candidate, options)
+    opened = Opened.from_files(graphs, written)
+    parity = _prove(candidate, opened, options.atol)
+    parity.require()
     files = {
         **written,
         **{name: tokenizer.to_json().encode() for name, tokenizer in _tokenizers(source).items()},
-        GOLDEN: golden_json(candidate.opened, source.model.spec, candidate.plan.precision).encode(),
+        GOLDEN: golden_json(opened, source.model.spec, candidate.plan.precision).encode(),
     }
     size = sum(map(len, files.values()))
     if options.max_bytes is not None and size > options.max_bytes:
@@ -285,6 +301,9 @@ def _written(candidate: _Candidate, options: ExportOptions) -> tuple[dict[str, G
         compiled = Compiled(f"model.{options.context}.onnx", QNN, options.context)
         files[compiled.file] = compile_context(files[step.file], step, options.context)
         graphs["step"] = replace(step, compiled=compiled)
+    if options.format == "ort":
+        files = convert_to_ort(files, candidate.built.target)
+        graphs = {role: replace(graph, file=ort_name(graph.file)) for role, graph in graphs.items()}
     return graphs, files
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rnn_edge.bundle import Bundle
+from rnn_edge.bundle import Bundle, Graph
 from rnn_edge.exporters.candidates import CandidateSteps
 from rnn_edge.exporters.graphs import Built
 from rnn_edge.runtimes.decode_graph import DecodeGraph
@@ -35,10 +35,18 @@ class Opened:
 
     @classmethod
     def from_built(cls, built: Built) -> Opened:
-        """Open graphs that are not written yet."""
+        """Open graphs as they were built."""
+        graphs = built.describe()
+        return cls.from_files(
+            graphs, {graphs[role].file: proto.SerializeToString() for role, proto in built.protos.items()}
+        )
+
+    @classmethod
+    def from_files(cls, graphs: Mapping[str, Graph], files: Mapping[str, bytes]) -> Opened:
+        """Open graphs that are not written yet, by role, from the files they are in."""
         reader = step = decode = scored = None
-        for role, description in built.describe().items():
-            content = built.protos[role].SerializeToString(deterministic=True)
+        for role, description in graphs.items():
+            content = files[description.file]
             if role == "step":
                 step = StepGraph(content, description.inputs[1:])
                 scored = partial(CandidateSteps, content)

@@ -56,6 +56,8 @@ def read_gates(bundle: Bundle, tokens: Sequence[int]) -> tuple[Gate, ...]:
         raise BundleError(f"{bundle.path} is an Elman network, and that has no gates")
     if graph.form != "scan":
         raise BundleError(f"the gates of a graph in {graph.form} form are out of sight: export it with --target cpu")
+    if not graph.file.endswith(".onnx"):
+        raise BundleError(f"the gates of {graph.file} are out of sight: export it with --format onnx")
     try:
         from rnn_edge.inspection.exposed import with_gates
     except ImportError as error:

@@ -174,6 +174,8 @@ def _missed(session: Any, provider: Provider) -> str:
         placed.setdefault(part.ep_name, Counter()).update(node.op_type for node in part.get_nodes())
     here = placed.pop(provider.full_name, Counter())
     elsewhere: Counter[str] = sum(placed.values(), Counter())
+    if not here and not elsewhere:
+        return f"onnxruntime does not tell whether {provider.name!r} runs any node of a file in format ort"
     if not elsewhere:
         return ""
     operators = ", ".join(f"{count} {name}" for name, count in sorted(elsewhere.items()))

@@ -24,8 +24,10 @@ import rnn_edge  # noqa: E402
 from rnn_edge.bundle import Bundle, Compiled  # noqa: E402
 from rnn_edge.exporters import ExportOptions, export  # noqa: E402
 from rnn_edge.exporters.contexts import ARCHITECTURES  # noqa: E402
+from rnn_edge.exporters.ort_format import convert_to_ort  # noqa: E402
 from rnn_edge.exporters.torch_side import TorchSteps  # noqa: E402
 from rnn_edge.modules import Checkpoint, save_checkpoint  # noqa: E402
+from rnn_edge.runtimes.providers import PROVIDERS  # noqa: E402
 
 EMULATORS = Path(os.environ.get("RNN_EDGE_EMULATORS", "/nowhere"))
 SITE = Path(tokenizers.__file__).parents[1]  # the venvs have no tokenizers and no click
@@ -276,6 +278,17 @@ def test_fall_back_3_a_plugin_that_takes_nothing(bundles):
     told = refused("venv", bundles["webgpu"][2], "qnn", {"soc_model": "57"})
     assert "ProviderError: provider 'qnn' runs 0 of " in told
     assert "--target qnn" in told
+
+
+def test_fall_back_3_cannot_be_told_of_the_other_format(bundles, tmp_path):
+    """Of a file in format ort onnxruntime does not say what it assigned, so it is not believed to run there."""
+    plain = Bundle.read(bundles["webgpu"][0])
+    content = convert_to_ort({"model.onnx": plain.files["model.onnx"]}, PROVIDERS["nnapi"])["model.ort"]
+    step = plain.manifest.graphs["step"]
+    converted = replace(plain.manifest, graphs={"step": replace(step, file="model.ort")})
+    Bundle.write(tmp_path / "ort.rnn", converted, {**plain.files, "model.ort": content})
+    told = refused("venv", tmp_path / "ort.rnn", "webgpu", **software_vulkan())
+    assert "does not tell whether 'webgpu' runs any node of a file in format ort" in told
 
 
 def test_fall_back_4_a_plugin_that_must_not_be_named_like_a_built_in_one(bundles):
