@@ -14,7 +14,10 @@ from rnn_edge.cli.options import PATH
 @click.command()
 @click.argument("bundle", type=PATH, required=False)
 @click.option(
-    "--platform", type=click.Choice(["web", "python", "android", "ios"]), required=True, help="Where the app runs."
+    "--platform",
+    type=click.Choice(["web", "python", "android", "ios", "triton"]),
+    required=True,
+    help="Where the app runs.",
 )
 @click.option("-o", "--output", type=PATH, required=True, help="The folder to write.")
 @click.option("--title", help="Of the page. [default: the bundle's name]")
@@ -32,6 +35,7 @@ def package(bundle: Path | None, output: Path, **choices: Any) -> None:
     Examples:
       rnn-edge package --platform web -o page
       rnn-edge package model.rnn --platform python -o app
+      rnn-edge package model.rnn --platform triton -o server
     """
     from rnn_edge.packaging import LISTING
     from rnn_edge.packaging import package as write

@@ -1,4 +1,4 @@
-"""A step graph that gives its gates out too. The one place outside `exporters/` that takes the onnx package."""
+"""A step graph that gives its gates out too. It takes the onnx package, as few places outside `exporters/` do."""
 
 from __future__ import annotations
 

@@ -19,13 +19,14 @@ from typing import Any, Literal, get_args
 from rnn_edge.bundle import MANIFEST, Bundle
 from rnn_edge.errors import PackageError, TextError
 from rnn_edge.files import replace_directory
+from rnn_edge.packaging import triton
 from rnn_edge.runtimes import BUILT_IN, GenerateOptions, LanguageModel, StepGraph
 from rnn_edge.spec import LanguageModelSpec
 from rnn_edge.text import Tokenizer
 
 __all__ = ["LISTING", "ONNXRUNTIME_WEB", "Platform", "package"]
 
-Platform = Literal["web", "python", "android", "ios"]
+Platform = Literal["web", "python", "android", "ios", "triton"]
 
 LISTING = "files.json"
 """What a package says of all its other files: `bytes` and `sha256`, by name."""
@@ -40,6 +41,7 @@ _MODEL = {  # where the bundle goes
     "python": "model",
     "android": "src/main/assets/model",
     "ios": "Sources/RnnEdge/model",
+    "triton": "bundle",
 }
 _CHECKS = {"web": "checks.json", "android": "checks.json", "ios": "Tests/RnnEdgeTests/checks.json"}
 _OPTIONS = GenerateOptions(
@@ -72,14 +74,18 @@ def package(
     name = found.path.resolve().stem if bundle else "python-autocomplete"
     texts = [*([] if bundle else _BUILT_IN_TEXTS), *_beginnings(model, found.tokenizer)]
     words = {**_words(found, texts), "name": name.lower(), "title": title or name.replace("-", " ").capitalize()}
+    if platform == "triton":
+        words |= triton.words(found, name, words["example"])
     try:
         with replace_directory(output) as part:
             _write_templates(_TEMPLATES / platform, part, words)
             _write_bundle(found, part / _MODEL[platform])
-            if platform in _CHECKS:  # not Python, which has no tokenizer and no search of its own
+            if platform in _CHECKS:  # the others have no tokenizer and no search of their own
                 _write_json(part / _CHECKS[platform], _checks(model, found.tokenizer, texts))
             if platform == "ios":
                 _write_json(part / "Sources/RnnEdge/vocabulary.json", _vocabulary(found.tokenizer))
+            if platform == "triton":
+                triton.write_repository(found, part / "model_repository", words["name"])
             if platform == "web" and onnxruntime_web is not None:
                 _copy_runtime(Path(onnxruntime_web), part / "onnxruntime")
             _write_json(part / LISTING, dict(_listed(part)))
