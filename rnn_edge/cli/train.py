@@ -19,6 +19,7 @@ from rnn_edge.text import TokenizerKind
 from rnn_edge.training.options import (
     Baseline,
     BleuSmoothing,
+    MatrixPrecision,
     Objective,
     SamplingSchedule,
     Schedule,
@@ -73,6 +74,7 @@ _training_options = add_options(
     ("--word-dropout", float, _DEFAULTS.word_dropout, "classify, tag: words read as unknown, at random."),
     ("--warmup", float, _DEFAULTS.warmup, "Share of the run in which the learning rate rises."),
     ("--schedule", click.Choice(get_args(Schedule)), _DEFAULTS.schedule, "Of the learning rate."),
+    ("--precision", click.Choice(get_args(MatrixPrecision)), _DEFAULTS.precision, "Of matrix products while training."),
     ("--eval-interval", int, _DEFAULTS.eval_interval, "Steps between looks at the held-out text, and saves."),
     ("--patience", int, _DEFAULTS.patience, "Looks without improvement before stopping early."),
     ("--seed", int, _DEFAULTS.seed, "The same seed gives the same weights."),

@@ -12,17 +12,18 @@ from torch import Tensor, nn
 
 from rnn_edge.modules import Checkpoint, Network, State
 from rnn_edge.spec import ModelSpec
+from rnn_edge.training.options import MatrixPrecision
 
 __all__ = ["Learner", "Lesson", "Measured", "Moment", "as_when_it_runs"]
 
 
 @contextmanager
 def as_when_it_runs(model: nn.Module) -> Iterator[None]:
-    """Switch dropout and gradients off inside the block."""
+    """Switch dropout, gradients and the rounding of products off inside the block."""
     training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
             yield
     finally:
         model.train(training)
@@ -87,12 +88,19 @@ class Lesson(Protocol):
 
 
 class Learner(nn.Module):
-    """All that learns in a run, with the loss as its output: what several workers share the gradients of."""
+    """All that learns in a run, with the loss as its output: what several workers share the gradients of.
 
-    def __init__(self, network: Network, companion: nn.Module) -> None:
+    With precision `bf16`, PyTorch's autocast rounds the factors of matrix products (Micikevicius et al. 2018, with a
+    format that needs no scaling of the loss); weights, their gradients, and the state that is carried are float32.
+    """
+
+    def __init__(self, network: Network, companion: nn.Module, precision: MatrixPrecision = "fp32") -> None:
         super().__init__()
         self.network, self.companion = network, companion
+        self._rounds = precision == "bf16"
 
     def forward(self, lesson: Lesson, step: int, share: float, state: State) -> tuple[Tensor, State]:
         """Return what the lesson's `loss` does."""
-        return lesson.loss(self.network, Moment(step, share, self.companion), state)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._rounds):
+            loss, after = lesson.loss(self.network, Moment(step, share, self.companion), state)
+        return loss.float(), tuple(part.float() for part in after)

@@ -12,10 +12,20 @@ from typing import Any, Literal, get_args
 
 from rnn_edge.errors import TrainingError
 
-__all__ = ["Baseline", "BleuSmoothing", "Objective", "SamplingSchedule", "Schedule", "TrainOptions", "TrainTask"]
+__all__ = [
+    "Baseline",
+    "BleuSmoothing",
+    "MatrixPrecision",
+    "Objective",
+    "SamplingSchedule",
+    "Schedule",
+    "TrainOptions",
+    "TrainTask",
+]
 
 Baseline = Literal["learned", "self-critical"]
 BleuSmoothing = Literal["add-k", "exp", "floor"]
+MatrixPrecision = Literal["fp32", "bf16"]
 Objective = Literal["maximum-likelihood", "scheduled-sampling", "minimum-risk", "mixer", "professor-forcing"]
 SamplingSchedule = Literal["linear", "exponential", "inverse-sigmoid"]
 Schedule = Literal["cosine", "constant"]
@@ -31,6 +41,7 @@ _WORDS: dict[str, Any] = {
     "bleu_smoothing": BleuSmoothing,
     "baseline": Baseline,
     "schedule": Schedule,
+    "precision": MatrixPrecision,
 }
 _ONLY_FOR: dict[str, tuple[Objective, ...]] = {
     "sampling_schedule": ("scheduled-sampling",),
@@ -66,6 +77,7 @@ class TrainOptions:
     word_dropout: float = 0.0  # share of words that classifiers and taggers read as unknown, to learn to do without
     warmup: float = 0.02  # share of the run in which the learning rate rises, while Adam's averages fill
     schedule: Schedule = "cosine"  # falls to zero, which is worth several percent of perplexity
+    precision: MatrixPrecision = "fp32"  # of matrix products; weights, gradients and held-out figures stay fp32
     eval_interval: int = 100  # steps between looks at the held-out text; a kill loses at most this
     patience: int = 10  # looks without improvement before the run stops early
     seed: int = 0  # of the first weights and of dropout

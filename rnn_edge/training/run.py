@@ -82,7 +82,7 @@ def start_run(spec: ModelSpec, options: TrainOptions, weights: Weights | None = 
         random = torch.get_rng_state()
     if weights is not None:
         model.load_state_dict(weights)
-    learner = Learner(model, beside)
+    learner = Learner(model, beside, options.precision)
     return Run(model, beside, us.spread(learner), _optimizer(learner, options), (), random)
 
 

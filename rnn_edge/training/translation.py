@@ -77,7 +77,7 @@ class TranslationLesson:
     ) -> None:
         self.spec = spec
         self._source, self._target, self._options = source, target, options
-        self._examples = examples
+        self.examples = examples
         self._train = [self._ids(*pair) for pair in examples.train]
         self._held_out = [self._ids(*pair) for pair in examples.held_out]
         lengths = [(len(source), len(target)) for source, target in self._train]
@@ -129,8 +129,8 @@ class TranslationLesson:
         """Measure the loss, and translations."""
         assert isinstance(model, Translator)
         found = self._measure(model)
-        written = [text for batch in self._in_batches() for text in self._write(model, batch)]
-        references = [target for _, target in self._examples.held_out]
+        written = self.write(model)
+        references = [target for _, target in self.examples.held_out]
         same = sum(map(str.__eq__, written, references))
         return Translated(
             loss=found.loss,
@@ -142,6 +142,10 @@ class TranslationLesson:
             exact=same / len(references),
             judged_by=self._judged_by,
         )
+
+    def write(self, model: Translator) -> list[str]:
+        """Return the held-out sources' greedy translations."""
+        return [text for batch in self._in_batches() for text in self._write(model, batch)]
 
     def checkpoint(self, model: Network, history: dict[str, Any]) -> Checkpoint:
         """Return what is saved, with some held-out pairs."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from cli.calling import call
+from helpers import some_checkpoint, tiny_bundle, tiny_checkpoint
 
 TEXT = 'if a < b:\n    print("</script> & more", [1])\n'
 
@@ -18,6 +19,27 @@ def test_the_command_writes_the_page():
     again = call("inspect", TEXT, "-o", "again.html")
     assert again.exit_code == 0, again.output
     assert Path("again.html").read_text() == Path("page.html").read_text()
+
+
+def test_with_a_checkpoint_the_page_shows_how_far_an_error_reaches():
+    pytest.importorskip("torch")
+    bundle, text = tiny_bundle(Path("model.rnn")), "the cat sat on the mat, the end of it\n" * 3
+    save_tiny("model.pt")
+    result = call("inspect", str(bundle.path), text, "--checkpoint", "model.pt", "-o", "page.html")
+    assert result.exit_code == 0, result.output
+    assert "How far back an error reaches" in Path("page.html").read_text()
+    short = call("inspect", str(bundle.path), "the cat", "--checkpoint", "model.pt", "-o", "page.html")
+    assert short.exit_code == 1
+    assert "a reach of 1 tokens needs a text of 35, and this one has 7" in short.output
+    save_tiny("other.pt", "classify")
+    other = call("inspect", str(bundle.path), text, "--checkpoint", "other.pt", "-o", "page.html")
+    assert "the checkpoint is of task classify: only language models can be inspected" in other.output
+
+
+def save_tiny(name: str, task: str = "") -> None:
+    from rnn_edge.modules import save_checkpoint
+
+    save_checkpoint(some_checkpoint(task) if task else tiny_checkpoint(), Path(name))
 
 
 @pytest.mark.parametrize(
