@@ -12,8 +12,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from rnn_edge.runtimes.arrays import reorder
-from rnn_edge.runtimes.decoding import Position, StepModel, greedily, join, randomly, step
+from rnn_edge.runtimes.decoding import Position, StepModel, Steps, greedily, randomly, steps_from
 from rnn_edge.runtimes.options import GenerateOptions
 from rnn_edge.runtimes.paths import Path, Rules, extend
 
@@ -92,7 +91,7 @@ def in_turn(
     """
     crew: list[_Search] = []  # those that go on
     order: deque[_Search] = deque()  # those that were not yielded yet
-    position: Position | None = None  # a row for each path of the crew
+    steps: Steps | None = None  # a row for each path of the crew
     more_come = True
     while True:
         while order and not order[0].live:
@@ -103,18 +102,18 @@ def in_turn(
             more_come = len(newcomers) == room
             order += newcomers
             crew += [search for search in newcomers if search.live]
-            both = [each for each in (position, fresh) if each is not None]
-            position = join(both) if len(both) == 2 else position or fresh
-        elif crew and position is not None:
-            rows = advance(crew, position)
+            if fresh is None or not len(fresh.logits):
+                continue
+            if steps is None:
+                steps = steps_from(model, fresh)
+            else:
+                steps.join(fresh)
+        elif crew and steps is not None:
+            rows = advance(crew, steps.position)
             crew = [search for search in crew if search.live]
-            position = _step(model, crew, position, rows) if rows else None
+            if rows:
+                steps.go_on(rows, [path.tokens[-1] for search in crew for path in search.live])
+            else:
+                steps = None
         else:
             return
-
-
-def _step(model: StepModel, crew: Sequence[Search], position: Position, rows: list[int]) -> Position:
-    """Read the newest token of every path, which grew from one of the rows."""
-    newest = [path.tokens[-1] for search in crew for path in search.live]
-    unchanged = rows == list(range(len(position.logits)))
-    return step(model, newest, position.state if unchanged else reorder(position.state, rows))

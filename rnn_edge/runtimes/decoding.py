@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -29,6 +29,7 @@ __all__ = [
     "Pruning",
     "Rules",
     "StepModel",
+    "Steps",
     "Uncovered",
     "advance",
     "beam_search",
@@ -40,6 +41,7 @@ __all__ = [
     "read",
     "score_tokens",
     "step",
+    "steps_from",
     "take",
     "walk",
 ]
@@ -103,6 +105,41 @@ def step(model: StepModel, tokens: Sequence[int], state: State) -> Position:
     return Position(*model.step(np.array(tokens, dtype=np.int64)[:, None], state))
 
 
+class Steps:
+    """Where rows stand, and how they go on, a token at a time; the arrays of `position` are good until the next step.
+
+    A model may bring its own, which does the same with fewer copies.
+    """
+
+    def __init__(self, model: StepModel, position: Position) -> None:
+        self._model = model
+        self.position = position
+
+    def go_on(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
+        """Read a token each in some rows, in their order; a row may come twice, or not at all."""
+        unchanged = list(rows) == list(range(len(self.position.logits)))
+        self.position = step(
+            self._model, tokens, self.position.state if unchanged else reorder(self.position.state, rows)
+        )
+
+    def join(self, position: Position) -> None:
+        """Put the rows of a position under those that are here."""
+        self.position = join([self.position, position])
+
+
+@runtime_checkable
+class OwnSteps(Protocol):
+    """A model that brings its own steps."""
+
+    def steps_from(self, position: Position) -> Steps:
+        """Return steps that begin at a position."""
+
+
+def steps_from(model: StepModel, position: Position) -> Steps:
+    """Return a model's steps from a position."""
+    return model.steps_from(position) if isinstance(model, OwnSteps) else Steps(model, position)
+
+
 def take(position: Position, rows: Sequence[int]) -> Position:
     """Return the position of the given rows, in their order; of no rows, an empty one."""
     chosen = np.array(rows, dtype=np.int64)
@@ -142,8 +179,9 @@ def greedily(rules: Rules) -> Choose:
 
     def choose(logits: Floats, paths: Sequence[Path], _: Sequence[int]) -> tuple[Ids, Floats | Doubles]:
         if not rules.looks_back:
-            best_tokens, best_log_probs = most_probable(logits, 1, rules)
-            return best_tokens[:, 0], best_log_probs[:, 0]
+            candidates, log_probs = _highest(logits, 1, rules)
+            places = np.arange(len(logits)), log_probs.argmax(axis=1)
+            return candidates[places], log_probs[places]
         scores = restrict(logits, paths, rules)
         tokens = np.where(scores.max(axis=1) > -np.inf, scores.argmax(axis=1), NOTHING)
         return tokens, log_probs_of(logits, np.arange(len(tokens)), tokens)
@@ -176,16 +214,16 @@ def walk(
     paths = list(starts)
     live = [index for index, path in enumerate(paths) if path.finish is None]
     yield tuple(paths)
+    steps = steps_from(model, position)
     while live:
-        tokens, log_probs = choose(position.logits, [paths[index] for index in live], live)
+        tokens, log_probs = choose(steps.position.logits, [paths[index] for index in live], live)
         for index, token, log_prob in zip(live, tokens.tolist(), log_probs.tolist(), strict=True):
             paths[index] = extend(paths[index], token, log_prob, rules)
         yield tuple(paths)
         rows = [row for row, index in enumerate(live) if paths[index].finish is None]
-        state = position.state if len(rows) == len(live) else reorder(position.state, rows)
         live = [live[row] for row in rows]
         if live:
-            position = step(model, [paths[index].tokens[-1] for index in live], state)
+            steps.go_on(rows, [paths[index].tokens[-1] for index in live])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,11 +275,11 @@ def beam_search(
     ]
     if pruning.num_groups > 1:
         position = take(position, _rows_of_groups(starts, pruning.num_groups))
+    steps = steps_from(model, position)
     while any(search.live for search in searches):
-        rows = advance(searches, position, uncovered)
+        rows = advance(searches, steps.position, uncovered)
         if rows:
-            newest = [path.tokens[-1] for search in searches for path in search.live]
-            position = step(model, newest, reorder(position.state, rows))
+            steps.go_on(rows, [path.tokens[-1] for search in searches for path in search.live])
     return [search.best for search in searches]
 
 
@@ -381,34 +419,33 @@ def _candidates(
     log_probs: Floats | Doubles
     left: Floats | Doubles
     if penalties is None and not rules.looks_back:
-        tokens, left = most_probable(logits, count, rules)
+        tokens, left = _highest(logits, count, rules)
         log_probs = left
     else:
         tokens, log_probs, left = _highest_left(paths, logits, count, rules, penalties)
     ratings = np.array([path.log_prob - path.lost for path in paths])[:, None] + left
-    order = np.argsort(-ratings, axis=None, kind="stable")[:count]
-    columns = [column.ravel()[order].tolist() for column in (ratings, tokens, log_probs, left)]
-    parents = (order // tokens.shape[1]).tolist()
+    order = np.argsort(-ratings, axis=None, kind="stable")[:count].tolist()
+    width = tokens.shape[1]
+    rating, token, log_prob, of_it_left = (column.ravel().tolist() for column in (ratings, tokens, log_probs, left))
     return [
-        (rating, parent, token, log_prob, log_prob - of_it_left)
-        for parent, rating, token, log_prob, of_it_left in zip(parents, *columns, strict=True)
-        if rating > -math.inf
+        (rating[place], place // width, token[place], log_prob[place], log_prob[place] - of_it_left[place])
+        for place in order
+        if rating[place] > -math.inf
     ]
 
 
-def most_probable(logits: Floats, count: int, rules: Rules) -> tuple[Ids, Floats]:
-    """Return each row's `count` most probable tokens but the unknown word, or all, and their log-probs.
+def _highest(logits: Floats, count: int, rules: Rules) -> tuple[Ids, Floats]:
+    """Return each row's most probable tokens and their log-probs, best first; `count` beside the unknown word.
 
-    returns  int64 and float32 (batch, count)
+    The unknown word may be among them, with -inf.
+
+    returns  int64 and float32 (batch, count or more)
     """
     if rules.unknown_id is None:
         return top_k(logits, count)
     tokens, log_probs = top_k(logits, count + 1)
-    unknown = tokens == rules.unknown_id
-    if unknown.any():
-        last = np.argsort(unknown, axis=1, kind="stable")
-        tokens, log_probs = np.take_along_axis(tokens, last, 1), np.take_along_axis(log_probs, last, 1)
-    return tokens[:, :-1], log_probs[:, :-1]
+    log_probs[tokens == rules.unknown_id] = -np.inf
+    return tokens, log_probs
 
 
 def _highest_left(

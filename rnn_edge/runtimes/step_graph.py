@@ -14,6 +14,8 @@ import numpy as np
 from rnn_edge.bundle import Bundle, Graph, Port
 from rnn_edge.errors import BundleError, RnnEdgeError
 from rnn_edge.runtimes.arrays import NOTHING, Floats, Ids, State, join_states, rows_of
+from rnn_edge.runtimes.bound_steps import BoundSteps
+from rnn_edge.runtimes.decoding import Position, Steps
 from rnn_edge.runtimes.names import ATTENTION, LOGITS, TOKENS, next_state_name
 from rnn_edge.runtimes.providers import CPU, find
 from rnn_edge.runtimes.sessions import Place, open_session, why_it_failed
@@ -49,6 +51,8 @@ class StepGraph:
         batch, time = self._session.get_inputs()[0].shape
         self._one_row, self._one_token = batch == 1, time == 1
         self._vocab_size = given[LOGITS].shape[1]
+        on_cpu = self._session.get_providers() == [CPU.full_name]
+        self._binds = on_cpu and not self._one_row and self._moving == self._names and not self.has_attention
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, **place: Unpack[Place]) -> StepGraph:
@@ -78,6 +82,12 @@ class StepGraph:
             return self._read(tokens, state)
         except Exception as error:  # onnxruntime has a dozen unrelated classes for this
             raise self._explain(error, tokens, state) from error
+
+    def steps_from(self, position: Position) -> Steps:
+        """Return steps from a position on; on the CPU, and without a memory, they copy nothing."""
+        if self._binds and len(position.logits):
+            return BoundSteps(self._session, self._names, self._explain, position)
+        return Steps(self, position)
 
     def look(self, tokens: Ids, state: State) -> tuple[Floats, State, Floats]:
         """Read as `step` does; return also where the last token looked, float32 (batch, source), rows that sum to 1."""
