@@ -22,6 +22,8 @@ from rnn_edge.cli import main
 from rnn_edge.runtimes import Classifier, Translator, load
 from rnn_edge.text import Tokenizer
 
+FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1.rnn"
+
 
 def test_run_takes_texts_from_arguments_a_file_or_standard_input(files):
     expected = call("run", "model.rnn", "the c", "a mat").stdout
@@ -239,6 +241,33 @@ def test_a_reader_that_stops_early_is_no_error(files):
     assert len(done.stdout.splitlines()) == 1
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
+
+
+_LEAKING = """
+import rnn_edge.answers
+kept, right = [], rnn_edge.answers.answer
+rnn_edge.answers.answer = lambda model, texts, *more, **named: kept.extend(texts) or right(model, texts, *more, **named)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux, to ask how much memory a process holds")
+@pytest.mark.parametrize(("before", "lines", "grows"), [("", 200_000, False), (_LEAKING, 60_000, True)])
+def test_memory_does_not_grow_with_the_lines_of_a_file(before, lines, grows):
+    """A tenth of the lines settles it; behind them, a process that kept each text would hold some 80 bytes a line."""
+    with Path("lines.txt").open("w") as file:
+        file.writelines(f"the c{number:>10}\n" for number in range(lines))
+    command = [sys.executable, "-c", f"{before}\nfrom rnn_edge.cli import main\nmain()", "run", str(FORMAT_1)]
+    options = ["--input", "lines.txt", "--batch-size", "256", "--max-new-tokens", "1"]
+    held = {}
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE) as process:
+        for number, _ in enumerate(process.stdout, start=1):
+            if number in (lines // 10, lines - 1000):
+                pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+                held[number] = pages * os.sysconf("SC_PAGE_SIZE")
+    assert (process.returncode, number) == (0, lines)
+    (first, early), (last, late) = held.items()
+    assert ((late - early) / (last - first) > 20) is grows, f"{early:,} bytes, then {late:,}"
 
 
 def test_a_terminal_is_asked(files):
