@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sys
 import warnings
@@ -9,15 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
 from rnn_edge.errors import ProviderWarning, RnnEdgeError
 
+_INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
+
 
 class FriendlyGroup(click.Group):
-    """Turns our errors into one line and exit code 1; a bug keeps its traceback."""
+    """Turns our errors, and a full disk, into one line and exit code 1, Ctrl-C into 130; a bug keeps its traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
@@ -25,6 +28,18 @@ class FriendlyGroup(click.Group):
             return super().invoke(ctx)
         except RnnEdgeError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise click.ClickException(f"cannot write: {error.strerror}") from error
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            raise click.exceptions.Exit(_INTERRUPTED) from None
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Return whether somebody sits at a stream; nobody does where it is closed."""
+    return stream is not None and stream.isatty()
 
 
 def with_torch(module: str) -> ModuleType:
@@ -58,7 +73,7 @@ def progress_line() -> Iterator[Callable[[str, bool], None]]:
 
     def show(line: str, keep: bool) -> None:
         nonlocal begun
-        if sys.stderr.isatty():
+        if is_terminal(sys.stderr):
             click.echo(f"\r{line[:width]:<{width}}", nl=False, err=True)
             begun = True
         elif keep:

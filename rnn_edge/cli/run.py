@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import click
 
 from rnn_edge.cli.bulk import bulk_options, check_local, write_corpus
-from rnn_edge.cli.messages import progress_line
+from rnn_edge.cli.messages import is_terminal, progress_line
 from rnn_edge.cli.options import add_options, bundle_and_texts, given_options, place_options, settled
 from rnn_edge.errors import OptionsError, TextError
 
@@ -110,7 +110,11 @@ def run(
     path, texts = bundle_and_texts(words)
     if engine != "ray":
         check_local(bulk, sources)
-    asks = engine != "ray" and not (texts or sources) and sys.stdin.isatty()
+        if texts and sources:
+            raise click.UsageError("give texts, or --input with a file of them, not both")
+        if not texts and not sources and sys.stdin is None:
+            raise click.UsageError("standard input is closed: give texts, or --input with a file of them")
+    asks = engine != "ray" and not (texts or sources) and is_terminal(sys.stdin)
     model = _open(path, settled(path, place), in_graph=in_graph, self_test=self_test)
     if isinstance(model, GraphWriter):
         choices = _as_exported(choices, model.options)
@@ -128,7 +132,7 @@ def run(
             for lines in answer(model, some, options, as_json=as_json, batch_size=choices["batch_size"], score=score):
                 click.echo("\n".join(lines))
                 done += 1
-                if not sys.stdout.isatty():
+                if not is_terminal(sys.stdout):
                     show(f"{done:,} texts", False)
 
 
@@ -146,13 +150,11 @@ def _open(path: Path | None, place: Place, *, in_graph: bool, self_test: bool) -
 def _as_exported(choices: dict[str, Any], exported: GenerateOptions) -> dict[str, Any]:
     """Return the choices with what a graph that searches was exported with in place of our defaults."""
     given = given_options(choices)
-    usual = {
-        "beam_size": exported.num_beams,
-        "num_return": exported.num_return_sequences,
-        "sample": exported.do_sample or None,
-        "narrowing": exported.narrowing,
-        "multiline": "stop" not in given,
-    }
+    usual: dict[str, Any] = {"num_return": exported.num_return_sequences, "multiline": "stop" not in given}
+    if not given.keys() & {"sample", "temperature", "top_k", "top_p", "min_p"}:
+        usual |= {"beam_size": exported.num_beams, "narrowing": exported.narrowing}
+    if "beam_size" not in given:
+        usual["sample"] = exported.do_sample or None
     return choices | {name: value for name, value in usual.items() if name not in given}
 
 
@@ -282,7 +284,7 @@ def _line_reader(model: Model | GraphWriter) -> tuple[Callable[[], str], str]:
     """Return what asks for a line, and what it can do besides: suggest, where prompt_toolkit is installed."""
     from rnn_edge.runtimes import LanguageModel
 
-    if isinstance(model, LanguageModel) and sys.stdout.isatty():
+    if isinstance(model, LanguageModel) and is_terminal(sys.stdout):
         with suppress(ImportError):
             from rnn_edge.interactive import line_reader
 

@@ -275,7 +275,8 @@ class _Writer:
 def check_vectors(vectors: ArrayLike, size: int) -> Floats:
     """Return vectors to describe, float32 (batch, size), or refuse what is none."""
     try:
-        checked = np.ascontiguousarray(vectors, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
+            checked = np.ascontiguousarray(vectors, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise TextError(f"vectors must be rows of numbers, float32 (batch, {size}): {error}") from error
     if checked.shape == (0,):  # an empty list

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -140,7 +141,8 @@ def test_a_graph_that_samples_completes_as_the_host_does(files):
     (("--beam-size", "4"), "was exported to search with num_beams=5"),
     (("--narrowing",), "was exported to search with narrowing=False"),
     (("--num-return", "2"), "was exported to search with num_return_sequences=1"),
-    (("--top-k", "4"), "num_beams=5 searches and do_sample=True draws"),
+    (("--top-k", "4"), "was exported to search with do_sample=False, num_beams=5"),
+    (("--sample",), "was exported to search with do_sample=False, num_beams=5"),
     (("--coverage-penalty", "0.2"), "no graph searches with coverage_penalty=0.2"),
     (("--batch-size", "4"), "graphs that search choose it"),
     (("--max-new-tokens", "0"), "max_new_tokens must be"),
@@ -241,6 +243,47 @@ def test_a_reader_that_stops_early_is_no_error(files):
     assert len(done.stdout.splitlines()) == 1
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
+
+
+def run_of(bundle: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "rnn_edge", "run", bundle, *arguments]
+
+
+def test_ctrl_c_ends_it_with_one_word_and_what_was_found(files):
+    Path("lines.txt").write_text("the c\n" * 100_000)
+    with subprocess.Popen(run_of("model.rnn", "--input", "lines.txt"), stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout.readline().startswith("the c")
+        process.send_signal(signal.SIGINT)
+        found, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (130, "interrupted\n")
+    assert all(line.startswith("the c") for line in found.splitlines())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's disk that is always full")
+def test_a_full_disk_is_one_sentence(files):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(run_of("model.rnn", "the c"), stdout=full, stderr=-1, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "Error: cannot write: No space left on device\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell that closes streams")
+@pytest.mark.parametrize(("closed", "code", "told"), [
+    ("<&-", 2, "standard input is closed: give texts, or --input"),
+    ("'the c' >&-", 0, ""),
+    ("'the c' 2>&-", 0, ""),
+])  # fmt: skip
+def test_closed_streams_are_nobody(files, closed, code, told):
+    done = subprocess.run(f"{' '.join(run_of('model.rnn'))} {closed}", shell=True, capture_output=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    assert told in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+def test_texts_come_from_one_place(files):
+    Path("lines.txt").write_text("the c\n")
+    result = call("run", "model.rnn", "the c", "--input", "lines.txt")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "not both" in result.stderr
 
 
 _LEAKING = """

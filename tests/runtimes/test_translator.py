@@ -327,7 +327,9 @@ def test_a_vector_is_described():
     assert model.describe(np.zeros((0, 2))) == []
 
 
-@pytest.mark.parametrize("vectors", [np.zeros(2), np.zeros((1, 3)), [[1, math.nan]], [["a", "b"]], [[1, 2], [3]]])
+@pytest.mark.parametrize(
+    "vectors", [np.zeros(2), np.zeros((1, 3)), [[1, math.nan]], [[1, 1e39]], [["a", "b"]], [[1, 2], [3]]]
+)
 def test_what_is_no_vector_is_refused(vectors):
     pair = RememberingPair(random_scores(TARGET.vocab_size, 0))
     with pytest.raises(TextError, match=r"vectors must be .*float32 \(batch, 2\)"):
