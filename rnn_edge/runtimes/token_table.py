@@ -22,13 +22,11 @@ class TokenTable:
 
     def __init__(self, token_bytes: Sequence[bytes], *, left_out: Collection[int | None], joinable: bool) -> None:
         self.token_bytes = token_bytes
-        spoken = sorted((said, token) for token, said in enumerate(token_bytes) if token not in left_out)
-        self._sorted = [said for said, _ in spoken]
-        self._ids = np.array([token for _, token in spoken], dtype=np.int64)
-        self._by_bytes: dict[bytes, list[int]] = {}
-        for said, token in spoken if joinable else ():
-            self._by_bytes.setdefault(said, []).append(token)
-        self._longest = max(map(len, self._by_bytes), default=0)
+        spoken = [token for token in range(len(token_bytes)) if token not in left_out]
+        spoken.sort(key=token_bytes.__getitem__)
+        self._sorted = [token_bytes[token] for token in spoken]
+        self._ids = np.array(spoken, dtype=np.int64)
+        self._longest = max(map(len, self._sorted), default=0) if joinable else 0
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> TokenTable:
@@ -47,5 +45,10 @@ class TokenTable:
 
     def within(self, typed: bytes) -> list[int]:
         """Return the tokens that say only the beginning of what was typed."""
-        lengths = range(1, min(len(typed) - 1, self._longest) + 1)
-        return [token for length in lengths for token in self._by_bytes.get(typed[:length], ())]
+        found: list[int] = []
+        first = 0
+        for length in range(1, min(len(typed) - 1, self._longest) + 1):
+            first = bisect_left(self._sorted, typed[:length], lo=first)
+            last = bisect_right(self._sorted, typed[:length], lo=first)
+            found += self._ids[first:last].tolist()
+        return found
