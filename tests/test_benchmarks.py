@@ -14,6 +14,8 @@ import pytest
 
 pytest.importorskip("torch")
 
+from runtimes.fakes import RememberingModel
+
 from benchmarks.alternatives import ALTERNATIVES, Source
 from benchmarks.alternatives.base import best
 from benchmarks.alternatives.pytorch import EAGER
@@ -22,6 +24,7 @@ from benchmarks.goals import GOALS, Goal, index
 from benchmarks.limit import Limit
 from benchmarks.report import Report
 from benchmarks.run import Row, Settings, _entrant
+from benchmarks.scale import Server
 from benchmarks.tasks import beam_of, error_of, logits_of
 from benchmarks.workloads import WORKLOADS, PlainStep
 
@@ -198,6 +201,22 @@ def test_the_whole_runs_and_says_what_it_skipped(tmp_path):
         skipped = any(f": {alternative.name} in" in reason for reason in found["skipped"])
         assert skipped or alternative.name in {name for name, _ in entered} | {"torch.compile"}
     assert "| rnn-edge | int8 |" in printed
+
+
+def test_sessions_that_step_together_say_what_each_says_alone():
+    """Five of them, two at a time: those who wait longest come first, and each goes on with a state of its own."""
+    scores = np.random.default_rng(0).normal(size=(9, 4))
+    model = RememberingModel(lambda history: scores[sum(history) % 9])
+    server = Server(model, sessions=5, largest_batch=2)
+    server.tokens[:] = [0, 1, 2, 3, 0]
+    waited = [server.step()[0] for _ in range(7)]  # 14 steps: three of each, but two of the last
+    assert [len(each) for each in waited] == [2] * 7
+    assert all(each > 0 for of_batch in waited for each in of_batch)
+    for session, first in enumerate([0, 1, 2, 3, 0]):
+        history = [first]
+        for _ in range(2 if session == 4 else 3):
+            history.append(int(scores[sum(history) % 9].argmax()))
+        assert server.tokens[session] == history[-1]
 
 
 def _random(*shape: int) -> np.ndarray:
