@@ -62,6 +62,14 @@ def test_the_readmes_search_in_one_call_runs_without_us(capsys):
     assert capsys.readouterr().out
 
 
+def test_a_language_models_search_in_one_call_runs_without_us(capsys):
+    export_network(Path("model.rnn"), "language-model", decode="sample")
+    code = python_of("docs/decoding.md")[-1]
+    assert "rnn_edge" not in code
+    exec(compile(code, "decoding.md", "exec"), {})
+    assert capsys.readouterr().out
+
+
 def run_guide(section: str, **names: Any) -> dict[str, Any]:
     """Run a section of the guide to foreign weights, block after block; `names` are what it says lives elsewhere."""
     page = (ROOT / "docs" / "bring-your-own-weights.md").read_text(encoding="utf-8")
