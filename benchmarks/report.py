@@ -103,7 +103,7 @@ class Report:
 
 
 _PRECISIONS = ("fp32", "int8", "int4")
-_COLOURS = {"rnn-edge": "#1f6feb", LIMIT: "#2da44e"}
+_COLOURS = {"rnn-edge": "#1f6feb", "rnn-edge, two-stage": "#1f6feb", LIMIT: "#2da44e"}
 
 
 def _cell(times: Times | None, limit: Times | None) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks import tasks
 from benchmarks.alternatives import Alternative, Runner, Source
-from benchmarks.alternatives.ours import OURS
+from benchmarks.alternatives.ours import OURS, TWO_STAGE
 from benchmarks.alternatives.pytorch import EAGER
 from benchmarks.limit import Limit
 from benchmarks.start import start
@@ -117,7 +117,7 @@ def _entrant(alternative: Alternative, source: Source, tokens: Ids, reference: F
         start(alternative.name, path, source.batch)
         runner = alternative.open(path)
         error = tasks.error_of(tasks.logits_of(runner, tokens), reference)
-    if not error <= _MOST_ERROR[source.precision]:
+    if not error <= _MOST_ERROR[alternative.tail or source.precision]:
         raise ValueError(f"it does not say what PyTorch says: its logits are off by {error:.1%} of their spread")
     return Entrant(alternative, source.precision, path, runner, error)
 
@@ -164,7 +164,7 @@ def _jobs(entrants: list[Entrant], tokens: Ids) -> dict[str, dict[tuple[str, str
 
 def _beam(entrant: Entrant, first: int) -> Callable[[], object]:
     """Search as an app would: ours with what it brings, the others with what one writes."""
-    if entrant.alternative is not OURS:
+    if entrant.alternative not in (OURS, TWO_STAGE):
         return tasks.beam_of(entrant.runner, first)
     model = LanguageModel(entrant.runner.graph, Bundle.read(entrant.path).tokenizer)  # type: ignore[attr-defined]
     options = GenerateOptions(

@@ -81,9 +81,9 @@ class Search:
 class Preview:
     """How an output layer that scores its tokens in two stages guesses which are the best."""
 
-    precision: Literal["int8", "fp32"] = "int8"
-    rank: int | None = None  # of the guess; none means that of the layer
-    candidates: int | None = 64  # that are scored exactly; none means all, which is never so in a bundle
+    precision: Literal["int8", "fp32"]
+    rank: int | None  # of the guess; none means that of the layer
+    candidates: int | None  # that are scored exactly; none means all, which is never so in a bundle
 
 
 @dataclass(frozen=True)

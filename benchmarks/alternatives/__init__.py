@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.alternatives.base import Alternative, Runner, Source
 from benchmarks.alternatives.by_hand import BY_HAND
 from benchmarks.alternatives.litert import LITERT
-from benchmarks.alternatives.ours import OURS
+from benchmarks.alternatives.ours import OURS, TWO_STAGE
 from benchmarks.alternatives.pytorch import COMPILED, DYNAMIC, EAGER
 from benchmarks.alternatives.with_executorch import EXECUTORCH
 from benchmarks.alternatives.with_ncnn import NCNN
@@ -14,4 +14,4 @@ from benchmarks.alternatives.with_openvino import OPENVINO
 
 __all__ = ["ALTERNATIVES", "Alternative", "Runner", "Source"]
 
-ALTERNATIVES = (OURS, LITERT, BY_HAND, EXECUTORCH, OPENVINO, NCNN, EAGER, COMPILED, DYNAMIC, NUMPY)
+ALTERNATIVES = (OURS, TWO_STAGE, LITERT, BY_HAND, EXECUTORCH, OPENVINO, NCNN, EAGER, COMPILED, DYNAMIC, NUMPY)

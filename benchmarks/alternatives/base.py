@@ -105,3 +105,4 @@ class Alternative:
     convert: Callable[[Source], Path]
     open: Callable[[Path], Runner]
     any_batch: bool = True  # one file serves all batches
+    tail: str | None = None  # the precision of scores that are not among the best, where that is another

@@ -53,7 +53,7 @@ _atol_option = click.option(
     ("--opset", int, 17, "ONNX opset of the graph, 17 to 26."),
     ("--preview", click.Choice(["int8", "fp32"]), None, "Score all tokens roughly in this, and then the best exactly."),
     ("--preview-rank", int, None, "Of the preview. [default: that of the output layer]"),
-    ("--candidates", int, None, "Tokens that are then scored exactly. [default: 64]"),
+    ("--candidates", int, None, "Tokens that are then scored exactly. [default: 32, or 64 with a rank]"),
     ("--decode", click.Choice(get_args(Strategy)), None, "Write a graph that searches by itself, too."),
     ("--beam-size", int, None, "Hypotheses that its beam keeps. [default: 5]"),
     ("--num-return", int, 1, "Sequences that its beam returns for each prompt."),

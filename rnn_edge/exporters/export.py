@@ -89,7 +89,7 @@ class ExportOptions:
     embed: bool = False  # of a classifier, only the part that gives a text's vector
     preview: Literal["int8", "fp32"] | None = None  # of all scores, before the best few are scored exactly
     preview_rank: int | None = None  # of the preview; none means that of the output layer
-    candidates: int | None = None  # that are scored exactly; none means 64
+    candidates: int | None = None  # that are scored exactly; none means 32, or 64 with a preview_rank
     decode: Strategy | None = None  # write a graph that searches by itself, too
     num_beams: int | None = None  # of its beam; none means 5
     num_return_sequences: int = 1  # of its beam
@@ -184,7 +184,8 @@ class ExportOptions:
         """How a network that writes scores its tokens, if not all exactly."""
         if self.preview is None:
             return None
-        return Preview(precision=self.preview, rank=self.preview_rank, candidates=self.candidates or _CANDIDATES)
+        usual = _CANDIDATES if self.preview_rank is None else 2 * _CANDIDATES  # of low rank, it ranks less well
+        return Preview(precision=self.preview, rank=self.preview_rank, candidates=self.candidates or usual)
 
     @property
     def search_width(self) -> int:
@@ -195,7 +196,7 @@ class ExportOptions:
 
 
 _MOST_BEAMS, _USUAL_BEAMS = 1_000, 5
-_CANDIDATES = 64
+_CANDIDATES = 32
 DEFAULTS = ExportOptions()
 
 _FEWEST_CALIBRATING, _MOST_CALIBRATING = 64, 1024  # tokens

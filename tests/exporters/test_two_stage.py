@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,8 @@ from rnn_edge.modules import save_checkpoint
 
 PT, RNN = Path("model.pt"), Path("model.rnn")
 PREVIEWS = {
-    "int8": Preview(candidates=16),
-    "int8 rank 4": Preview(rank=4, candidates=16),
+    "int8": Preview(precision="int8", rank=None, candidates=16),
+    "int8 rank 4": Preview(precision="int8", rank=4, candidates=16),
     "fp32 rank 4": Preview(precision="fp32", rank=4, candidates=16),
 }
 PLANS = {
@@ -48,7 +49,7 @@ def step_graph(network, plan: Plan, opset: int = OLDEST_OPSET) -> onnx.ModelProt
 
 def exactly(plan: Plan) -> Plan:
     """Return the plan that scores every token as candidates are scored."""
-    return Plan(plan.precision, plan.keep_float, preview=Preview(candidates=None))
+    return replace(plan, preview=replace(plan.preview, candidates=None))
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -158,6 +159,11 @@ def test_translators_have_previews_too(seed):
     assert verify(PT, RNN).passed
 
 
+def test_a_preview_of_low_rank_has_twice_as_many_candidates():
+    assert ExportOptions(preview="int8").stages.candidates == 32
+    assert ExportOptions(preview="int8", preview_rank=9).stages.candidates == 64
+
+
 def test_other_weights_are_found_out_among_the_candidates():
     source = tiny_checkpoint()
     export(source, RNN, ExportOptions(preview="int8", candidates=16, eval_text=TEXT))
@@ -174,7 +180,7 @@ def test_a_preview_that_misses_too_much_leaves_nothing_behind():
 
 
 @pytest.mark.parametrize(("task", "options", "problem"), [
-    ("language-model", {}, "a vocabulary of 272 tokens is too small to choose 64 of them"),
+    ("language-model", {}, "a vocabulary of 272 tokens is too small to choose 32 of them"),
     ("language-model", {"candidates": 4, "preview_rank": 9}, "of rank 9 costs as much .* 16 wide: give at most 8"),
     ("language-model", {"candidates": 4, "precision": "int8"}, "the output layer is in int8"),
     ("classify", {}, "only a network that writes has a preview of its scores"),
