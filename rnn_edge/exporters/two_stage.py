@@ -14,13 +14,14 @@ from onnxscript import OpBuilder
 from rnn_edge.bundle import Preview
 from rnn_edge.errors import ExportError
 from rnn_edge.exporters.weights import Factor, Matrix, Rows, Table, Weights, floats
-from rnn_edge.runtimes.arrays import Floats
+from rnn_edge.runtimes.arrays import Doubles, Floats
 
 __all__ = ["CANDIDATES", "store_two_stages"]
 
 CANDIDATES = "candidates"
 """The name of a step graph's value that says which tokens were scored exactly, int64 (batch, candidates)."""
 
+_GRAIN = 2.0**-12  # of a unit vector's numbers
 _TOKENS_A_CANDIDATE = 16  # with fewer, choosing and scoring again takes as long as it saves
 
 
@@ -74,19 +75,26 @@ def _store_preview(weights: Weights, name: str, weight: Floats, preview: Preview
     """Store a smaller copy of a matrix, float32 (width, vocab): rounded, of low rank, or both."""
     if preview.rank is None:
         return weights.matrix(name, weight, bounded=bounded, precision=preview.precision)
-    directions = _main_directions(weight, preview.rank)  # (width, rank)
-    down = weights.matrix(f"{name}.down", directions, bounded=bounded, precision=preview.precision)
-    up = weights.matrix(f"{name}.up", directions.T @ weight, bounded=False, precision=preview.precision)
+    exact = weight.astype(np.float64)
+    directions = _main_directions(exact, preview.rank)  # (width, rank)
+    factors = directions.astype(np.float32), (directions.T @ exact).astype(np.float32)
+    down = weights.matrix(f"{name}.down", factors[0], bounded=bounded, precision=preview.precision)
+    up = weights.matrix(f"{name}.up", factors[1], bounded=False, precision=preview.precision)
     return lambda op, h: up(op, down(op, h))
 
 
-def _main_directions(weight: Floats, rank: int) -> Floats:
-    """Return the first left singular vectors of a matrix, float32 (width, rank): its nearest matrix of that rank is
+def _main_directions(weight: Doubles, rank: int) -> Doubles:
+    """Return the first left singular vectors of a matrix, float64 (width, rank): its nearest matrix of that rank is
     `directions @ (directions.T @ weight)` (Eckart and Young 1936).
+
+    Their last digits and their signs are of no use, and differ from machine to machine: so that the same model gives
+    the same bytes, they are left out, and what is largest is made positive.
     """
-    exact = weight.astype(np.float64)
-    _, vectors = np.linalg.eigh(exact @ exact.T)  # in ascending order
-    return np.ascontiguousarray(vectors[:, : -rank - 1 : -1].astype(np.float32))
+    _, vectors = np.linalg.eigh(weight @ weight.T)  # in ascending order
+    directions = vectors[:, : -rank - 1 : -1]
+    largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=0, keepdims=True), axis=0)
+    found: Doubles = np.round(directions * np.sign(largest) / _GRAIN) * _GRAIN
+    return found
 
 
 def _check(precision: str, rows: Floats, preview: Preview, candidates: int) -> None:

@@ -20,6 +20,7 @@ from rnn_edge.errors import ExportError
 from rnn_edge.exporters import ExportOptions, export, verify
 from rnn_edge.exporters.candidates import CandidateSteps
 from rnn_edge.exporters.graphs import NEWEST_OPSET, OLDEST_OPSET, build
+from rnn_edge.exporters.two_stage import _main_directions
 from rnn_edge.exporters.weights import Plan
 from rnn_edge.modules import save_checkpoint
 
@@ -68,7 +69,17 @@ def test_candidates_have_their_exact_scores_and_the_others_their_previews(plan, 
     guess = after[0][-1] @ nearest(network.output.weight.detach().numpy(), PLANS[plan].preview.rank).T
     np.put_along_axis(logits, candidates, np.take_along_axis(guess, candidates, axis=1), axis=1)  # these are compared
     difference = np.abs(logits - guess).max() / np.abs(guess).max()
-    assert difference < (1e-5 if PLANS[plan].preview.precision == "fp32" else 0.05)
+    assert difference < (1e-3 if PLANS[plan].preview.precision == "fp32" else 0.05)
+
+
+def test_noise_in_the_last_digits_leaves_the_directions_alone():
+    """Another machine's linear algebra differs there, and a bundle is verified by building it again."""
+    random = np.random.default_rng(0)
+    weight = random.normal(size=(40, 270)) * np.linspace(1, 3, 40)[:, None]
+    noisy = weight * (1 + 1e-14 * random.normal(size=weight.shape))
+    exactly, again = (np.linalg.eigh(each @ each.T)[1] for each in (weight, noisy))
+    assert not np.array_equal(exactly, again)
+    assert np.array_equal(_main_directions(weight, 8), _main_directions(noisy, 8))
 
 
 def nearest(weight, rank: int | None):
