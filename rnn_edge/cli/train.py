@@ -71,6 +71,13 @@ _training_options = add_options(
     ("--weight-decay", float, _DEFAULTS.weight_decay, "Pull of AdamW towards small weights."),
     ("--clip-norm", float, _DEFAULTS.clip_norm, "Longest gradient."),
     ("--label-smoothing", float, _DEFAULTS.label_smoothing, "translate, classify: certainty spread over all answers."),
+    (
+        "--variational-dropout/--independent-dropout",
+        None,
+        _DEFAULTS.variational_dropout,
+        "Leave out the same of all of a row's tokens, or of each anew.",
+    ),
+    ("--weight-dropout", float, _DEFAULTS.weight_dropout, "Weights from state to gates left out at random."),
     ("--word-dropout", float, _DEFAULTS.word_dropout, "classify, tag: words read as unknown, at random."),
     ("--warmup", float, _DEFAULTS.warmup, "Share of the run in which the learning rate rises."),
     ("--schedule", click.Choice(get_args(Schedule)), _DEFAULTS.schedule, "Of the learning rate."),

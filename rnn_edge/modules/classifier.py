@@ -7,6 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
+from rnn_edge.modules.dropout import Dropout
 from rnn_edge.modules.encoder import Encoder, lengths_of, pool
 from rnn_edge.spec import ClassifierSpec, SentenceEncoderSpec
 
@@ -21,14 +22,14 @@ class SentenceEncoder(nn.Module):
         self.spec = spec
         self.embedding = nn.Embedding(spec.vocab_size, spec.embedding_size)
         self.encoder = Encoder(spec, spec.embedding_size, bidirectional=spec.bidirectional)
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return each text's vector, float32 (batch, directions × output).
 
         tokens  int64 (batch, time), at least one a row, filled with -1 on the right
         """
-        x = self.dropout(self.embedding(tokens.clamp(min=0)))  # (batch, time, embedding)
+        x = self.dropout(self.embedding(tokens.clamp(min=0)), "input")  # (batch, time, embedding)
         return pool(self.encoder(x, lengths_of(tokens)), self.spec.pooling)
 
 
@@ -49,14 +50,14 @@ class Classifier(nn.Module):
         super().__init__()
         self.spec = spec
         self.sentence = SentenceEncoder(spec)
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
         self.head = nn.Linear(spec.read_size, spec.head_size) if spec.head_size else None
         self.output = nn.Linear(spec.head_size or spec.read_size, len(spec.labels))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return each label's score, float32 (batch, labels); tokens as in `SentenceEncoder`."""
-        y = self.dropout(self.sentence(tokens))
+        y = self.dropout(self.sentence(tokens), "sentence")
         if self.head is not None:
-            y = self.dropout(self.head(y).relu())
+            y = self.dropout(self.head(y).relu(), "head")
         logits: Tensor = self.output(y)
         return logits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from rnn_edge.modules.dropout import Dropout
 from rnn_edge.modules.stack import Stack, State
 from rnn_edge.spec import DecoderSpec
 
@@ -22,7 +23,7 @@ class LanguageModel(nn.Module):
         self.spec = spec
         self.embedding = nn.Embedding(spec.written_vocab_size, spec.embedding_size)
         self.stack = Stack(spec, spec.embedding_size)
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
         self.bridge = nn.Linear(spec.output_size, spec.embedding_size, bias=False) if spec.has_bridge else None
         width = spec.embedding_size if spec.tied else spec.output_size
         self.output = nn.Linear(width, spec.written_vocab_size)
@@ -41,9 +42,9 @@ class LanguageModel(nn.Module):
         state    as `start` gives it
         returns  logits float32 (batch, time, vocab), and the state after the last token
         """
-        x = self.dropout(self.embedding(tokens))  # (batch, time, embedding)
+        x = self.dropout(self.embedding(tokens), "input")  # (batch, time, embedding)
         y, state = self.stack(x, state)  # (batch, time, output)
-        y = self.dropout(y)
+        y = self.dropout(y, "output")
         if self.bridge is not None:
             y = self.bridge(y)  # (batch, time, embedding)
         logits: Tensor = self.output(y)  # (batch, time, vocab)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from rnn_edge.modules.dropout import WeightDropout
 from rnn_edge.modules.variants import VariedRNN
 from rnn_edge.spec import StackSpec
 
@@ -30,6 +34,7 @@ class Stack(nn.Module):
         self.directions = 2 if bidirectional else 1
         shape = (input_size, spec.hidden_size, spec.num_layers)
         dropout = spec.dropout if spec.num_layers > 1 else 0.0  # torch warns where it has no effect
+        self.weight_dropout = WeightDropout()
         self.rnn: nn.Module
         if not spec.is_standard:
             self.rnn = VariedRNN(spec, input_size, bidirectional=bidirectional)
@@ -57,16 +62,22 @@ class Stack(nn.Module):
         returns  the last layer's output, float32 (batch, time, directions × output), zeros or anything behind a row's
                  end, and the state after it: forwards after a row's last token, backwards after its first
         """
+        weights = self.weight_dropout(self.rnn)
+        rnn = partial(_with, self.rnn, weights) if weights else self.rnn
         if not isinstance(self.rnn, nn.RNNBase):
-            return self.rnn(x, state, lengths)  # type: ignore[no-any-return]
+            return rnn(x, state, lengths)  # type: ignore[no-any-return]
         before = state[0] if len(state) == 1 else state
         if lengths is None:
-            y, after = self.rnn(x, before)
+            y, after = rnn(x, before)
         else:
             packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-            y, after = self.rnn(packed, before)
+            y, after = rnn(packed, before)
             y, _ = pad_packed_sequence(y, batch_first=True, total_length=x.shape[1])
         return y, (after,) if len(state) == 1 else after
+
+
+def _with(rnn: nn.Module, weights: Mapping[str, Tensor], *inputs: object) -> Any:
+    return functional_call(rnn, dict(weights), inputs)
 
 
 def detach(state: Iterable[Tensor]) -> State:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rnn_edge.modules.crf import CRF
+from rnn_edge.modules.dropout import Dropout
 from rnn_edge.modules.encoder import NOTHING, Encoder, lengths_of
 from rnn_edge.spec import TaggerSpec
 
@@ -28,7 +29,7 @@ class Tagger(nn.Module):
         if spec.character_vocab_size:
             self.character_embedding = nn.Embedding(spec.character_vocab_size, spec.character_embedding_size)
             self.characters = Encoder(spec.characters, spec.character_embedding_size, bidirectional=True)
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
         self.encoder = Encoder(spec, spec.input_size, bidirectional=spec.bidirectional)
         self.output = nn.Linear(spec.read_size, len(spec.labels))
         self.crf = CRF(len(spec.labels)) if spec.decoder == "crf" else None
@@ -45,8 +46,8 @@ class Tagger(nn.Module):
         if self.characters is not None:
             assert characters is not None
             x = torch.cat([x, self._spell(characters, tokens != NOTHING)], dim=-1)
-        encoded = self.encoder(self.dropout(x), lengths_of(tokens))
-        y: Tensor = self.dropout(encoded.outputs)
+        encoded = self.encoder(self.dropout(x, "input"), lengths_of(tokens))
+        y: Tensor = self.dropout(encoded.outputs, "output")
         return y
 
     def log_prob(self, y: Tensor, labels: Tensor) -> Tensor:
@@ -93,7 +94,7 @@ class Tagger(nn.Module):
         """Return what each word's letters say, float32 (batch, time, 2 × width): equal words are read once."""
         assert self.characters is not None
         words, places = torch.unique(characters[present], dim=0, return_inverse=True)
-        x = self.dropout(self.character_embedding(words.clamp(min=0)))  # (words, letters, embedding)
+        x = self.dropout(self.character_embedding(words.clamp(min=0)), "letters")  # (words, letters, embedding)
         vectors: Tensor = self.characters(x, lengths_of(words)).state[0][-1]  # (words, 2 × width)
         spelled = vectors.new_zeros(*present.shape, vectors.shape[-1])
         spelled[present] = vectors[places]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rnn_edge.modules.attention import Attention, Memory
+from rnn_edge.modules.dropout import Dropout
 from rnn_edge.modules.encoder import Encoder, lengths_of
 from rnn_edge.modules.language_model import LanguageModel
 from rnn_edge.modules.stack import Stack, State
@@ -36,7 +37,7 @@ class AttentiveDecoder(nn.Module):
         self.stack = Stack(spec, spec.embedding_size + fed)
         self.attention = Attention(spec)
         self.readout = nn.Linear(spec.read_size + spec.output_size, spec.readout_size)
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
         self.output = nn.Linear(spec.readout_size, spec.target_vocab_size)
         if spec.tied:
             self.embedding.weight = self.output.weight
@@ -49,14 +50,14 @@ class AttentiveDecoder(nn.Module):
                  float32 (1, batch, readout)
         returns  logits float32 (batch, time, vocab), the state after, and where it looked, (batch, time, source)
         """
-        x = self.dropout(self.embedding(tokens))  # (batch, time, embedding)
+        x = self.dropout(self.embedding(tokens), "input")  # (batch, time, embedding)
         if self.spec.carries_readout:
             readouts, state, weights = self._step_by_step(x, state, memory)
         else:
             y, state = self.stack(x, state)
             contexts, weights = self.attention(y, memory)
             readouts = self._read_out(contexts, y)
-        return self.output(self.dropout(readouts)), state, weights
+        return self.output(self.dropout(readouts, "readout")), state, weights
 
     def _step_by_step(self, x: Tensor, state: State, memory: Memory) -> tuple[Tensor, State, Tensor]:
         *recurrent, last = state
@@ -79,7 +80,7 @@ class AttentiveDecoder(nn.Module):
         return torch.cat(readouts, dim=1), (*state, readout.transpose(0, 1)), torch.cat(looks, dim=1)
 
     def _read_out(self, contexts: Tensor, y: Tensor) -> Tensor:
-        readouts: Tensor = torch.tanh(self.readout(torch.cat([contexts, self.dropout(y)], dim=-1)))
+        readouts: Tensor = torch.tanh(self.readout(torch.cat([contexts, self.dropout(y, "output")], dim=-1)))
         return readouts
 
 
@@ -93,7 +94,7 @@ class Translator(nn.Module):
         super().__init__()
         self.spec = spec
         self.embedding = nn.Embedding(spec.vocab_size, spec.embedding_size)
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
         self.encoder = Encoder(spec, spec.embedding_size, bidirectional=spec.bidirectional, pyramidal=spec.pyramidal)
         self.bridges = nn.ModuleList(
             nn.Linear(2 * size, size) for size in (spec.state_sizes.values() if spec.bidirectional else ())
@@ -105,7 +106,7 @@ class Translator(nn.Module):
 
         tokens  int64 (batch, time), at least one a row, filled with -1 on the right
         """
-        x = self.dropout(self.embedding(tokens.clamp(min=0)))  # (batch, time, embedding)
+        x = self.dropout(self.embedding(tokens.clamp(min=0)), "source")  # (batch, time, embedding)
         encoded = self.encoder(x, lengths_of(tokens))
         state = encoded.state
         if self.bridges:

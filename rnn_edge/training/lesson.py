@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rnn_edge.modules import Checkpoint, Network, State
+from rnn_edge.modules.dropout import new_masks
 from rnn_edge.spec import ModelSpec
 from rnn_edge.training.options import MatrixPrecision
 
@@ -101,6 +102,7 @@ class Learner(nn.Module):
 
     def forward(self, lesson: Lesson, step: int, share: float, state: State) -> tuple[Tensor, State]:
         """Return what the lesson's `loss` does."""
+        new_masks(self.network)
         with torch.autocast("cpu", torch.bfloat16, enabled=self._rounds):
             loss, after = lesson.loss(self.network, Moment(step, share, self.companion), state)
         return loss.float(), tuple(part.float() for part in after)

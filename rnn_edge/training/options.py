@@ -74,6 +74,8 @@ class TrainOptions:
     bleu_smoothing: BleuSmoothing = "add-k"  # by 1, which is that of Lin and Och (2004)
     baseline: Baseline = "learned"  # what a reward is compared with
     mixer_delta: int = 2  # tokens fewer that are told at each stage
+    variational_dropout: bool = False  # a row has one mask for all of its tokens
+    weight_dropout: float = 0.0  # share of the weights from state to gates that are left out at each step
     word_dropout: float = 0.0  # share of words that classifiers and taggers read as unknown, to learn to do without
     warmup: float = 0.02  # share of the run in which the learning rate rises, while Adam's averages fill
     schedule: Schedule = "cosine"  # falls to zero, which is worth several percent of perplexity
@@ -120,9 +122,11 @@ class TrainOptions:
             problems.append(f"weight_decay must be a number from 0, got {self.weight_decay!r}")
         problems += [
             f"{name} must be a share from 0 to below 1, got {getattr(self, name)!r}"
-            for name in ("label_smoothing", "word_dropout", "warmup")
+            for name in ("label_smoothing", "weight_dropout", "word_dropout", "warmup")
             if not _is_number(getattr(self, name)) or not 0 <= getattr(self, name) < 1
         ]
+        if type(self.variational_dropout) is not bool:
+            problems.append(f"variational_dropout must be true or false, got {self.variational_dropout!r}")
         if _is_number(self.teacher_share) and self.teacher_share >= 1:
             problems.append(f"teacher_share must be below 1, got {self.teacher_share!r}")
         return problems

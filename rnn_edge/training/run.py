@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from rnn_edge.errors import CheckpointError, TrainingError
 from rnn_edge.modules import Network, State, build
 from rnn_edge.modules.checkpoint import read_tensors, write_tensors
+from rnn_edge.modules.dropout import leave_out
 from rnn_edge.spec import ModelSpec
 from rnn_edge.training.lesson import Learner
 from rnn_edge.training.objectives import companion
@@ -82,6 +83,7 @@ def start_run(spec: ModelSpec, options: TrainOptions, weights: Weights | None = 
         random = torch.get_rng_state()
     if weights is not None:
         model.load_state_dict(weights)
+    leave_out(model, variational=options.variational_dropout, weights=options.weight_dropout)
     learner = Learner(model, beside, options.precision)
     return Run(model, beside, us.spread(learner), _optimizer(learner, options), (), random)
 

@@ -54,6 +54,20 @@ def test_a_stopped_run_goes_on_bit_for_bit(task, objective):
     assert weights_in("model.pt") == weights_in("straight.pt")
 
 
+@pytest.mark.parametrize(("task", "objective"), [("language-model", "scheduled-sampling"), ("translate", "mixer")])
+def test_a_stopped_run_goes_on_bit_for_bit_with_masks_that_last(task, objective):
+    remedies = {"variational_dropout": True, "weight_dropout": 0.4}
+    *_, _ = events("straight.pt", task, objective, **remedies)
+    stopped = events("model.pt", task, objective, **remedies)
+    for _ in range(6):
+        next(stopped)
+    stopped.close()
+    *_, _ = events("model.pt", task, objective, resume=True, **remedies)
+    assert weights_in("model.pt") == weights_in("straight.pt")
+    *_, _ = events("plain.pt", task, objective)
+    assert weights_in("plain.pt") != weights_in("straight.pt")
+
+
 @pytest.mark.parametrize("objective", ["mixer", "professor-forcing"])
 def test_what_learns_beside_the_network_learns_and_is_not_in_the_model(objective):
     run = events("model.pt", "translate", objective, mixer_delta=50 if objective == "mixer" else 2)
