@@ -33,6 +33,7 @@ __all__ = [
     "TOKENIZER",
     "Bundle",
     "Compiled",
+    "Foretold",
     "Graph",
     "Manifest",
     "Port",
@@ -96,6 +97,14 @@ class Compiled:
 
 
 @dataclass(frozen=True)
+class Foretold:
+    """How many nodes of each operator the target is to run, and how many are to run elsewhere: on the CPU."""
+
+    here: Mapping[str, int]
+    elsewhere: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Graph:
     """One ONNX file and what it takes and gives."""
 
@@ -106,6 +115,7 @@ class Graph:
     outputs: tuple[Port, ...]
     search: Search | None = None  # of a graph that searches
     compiled: Compiled | None = None  # where that was asked for
+    placement: Foretold | None = None  # of a graph for another target than the CPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +155,7 @@ class Manifest:
                     "outputs": [_port_to_dict(port) for port in graph.outputs],
                     **({"search": asdict(graph.search)} if graph.search else {}),
                     **({"compiled": asdict(graph.compiled)} if graph.compiled else {}),
+                    **({"placement": asdict(graph.placement)} if graph.placement else {}),
                 }
                 for role, graph in self.graphs.items()
             },
@@ -173,6 +184,7 @@ class Manifest:
                 outputs=tuple(_port_from_dict(port) for port in graph["outputs"]),
                 search=Search(**graph["search"]) if "search" in graph else None,
                 compiled=Compiled(**graph["compiled"]) if "compiled" in graph else None,
+                placement=Foretold(**graph["placement"]) if "placement" in graph else None,
             )
             for role, graph in values["graphs"].items()
         }

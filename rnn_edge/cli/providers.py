@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rnn_edge.cli.options import PATH, place_options, settled
+from rnn_edge.errors import ProviderError
 
 if TYPE_CHECKING:
     from rnn_edge.runtimes.providers import Provider
@@ -19,6 +20,12 @@ _VERIFIED = {
     "emulation": "verified by emulation",
     "statically": "verified statically only",
     "no": "not verified",
+}
+
+_CALIBRATED = {
+    "uint16": "; int8 is calibrated, with 16 bits for what is between operators",
+    "uint8": "; int8 is calibrated, with 8 bits for products only",
+    None: "",
 }
 
 
@@ -40,11 +47,13 @@ def providers(as_json: bool) -> None:
         click.echo(f"{'':<9} {'can be used here' if row['usable'] else row['reason']}")
         note = f": {row['note']}" if row["note"] else ""
         click.echo(f"{'':<9} {_VERIFIED[row['verified']]}{note}")
-        click.echo(f"{'':<9} --target {row['name']}: {row['form']} form, {' or '.join(row['precisions'])}")
+        form = f"{row['form']} form, fixed" if row["fixed"] else f"{row['form']} form"
+        suiting = " or ".join(row["precisions"])
+        click.echo(f"{'':<9} --target {row['name']}: {form}, {suiting}{_CALIBRATED[row['activations']]}")
 
 
 def _provider_facts(provider: Provider, reason: str) -> dict[str, Any]:
-    told = ("name", "full_name", "runs_on", "form", "precisions", "verified", "note", "install")
+    told = ("name", "full_name", "runs_on", "form", "fixed", "precisions", "activations", "verified", "note", "install")
     facts = {name: getattr(provider, name) for name in told}
     return {**facts, "usable": not reason, "reason": reason, "options": sorted(provider.options)}
 
@@ -56,6 +65,8 @@ def _provider_facts(provider: Provider, reason: str) -> dict[str, Any]:
 def placement(path: Path | None, place: Place, as_json: bool) -> None:
     """Run one token through BUNDLE and tell which nodes ran on which provider, from ONNX Runtime's own profile.
 
+    Exit code 1 if that is not what the export foretold for its target.
+
     \b
     Examples:
       rnn-edge placement model.rnn --provider webgpu
@@ -65,10 +76,15 @@ def placement(path: Path | None, place: Place, as_json: bool) -> None:
     from rnn_edge.bundle import Bundle
 
     bundle = Bundle.read(path or runtimes.BUILT_IN)
-    ran = runtimes.by_provider(runtimes.placement(bundle, **settled(path, place)))
+    place = settled(path, place)
+    nodes = runtimes.placement(bundle, **place)
+    ran = runtimes.by_provider(nodes)
     if as_json:
         click.echo(json.dumps(ran))
-        return
-    for provider, operators in ran.items():
-        listed = ", ".join(f"{count} {name}" for name, count in operators.items())
-        click.echo(f"{provider}: {sum(operators.values())} nodes: {listed}")
+    else:
+        for provider, operators in ran.items():
+            listed = ", ".join(f"{count} {name}" for name, count in operators.items())
+            click.echo(f"{provider}: {sum(operators.values())} nodes: {listed}")
+    difference = runtimes.unforeseen(bundle, place["provider"], nodes)
+    if difference:
+        raise ProviderError(difference)

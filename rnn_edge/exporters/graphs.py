@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 
 import onnx
 
-from rnn_edge.bundle import DECODE_GRAPH, GRAPH, Graph, Port, Search
+from rnn_edge.bundle import DECODE_GRAPH, GRAPH, Foretold, Graph, Port, Search
 from rnn_edge.errors import ExportError
 from rnn_edge.exporters.calibration import calibrate
 from rnn_edge.exporters.decoders import draw_attentive_step, draw_step
 from rnn_edge.exporters.draft import Draft
+from rnn_edge.exporters.foretelling import foretell
 from rnn_edge.exporters.fused import draw_fused_step
 from rnn_edge.exporters.loops import draw_decode
-from rnn_edge.exporters.mobile import CHECKED, require_one_partition
 from rnn_edge.exporters.readers import (
     draw_classifier,
     draw_describer_encoder,
@@ -56,10 +56,13 @@ class Built:
     stored: tuple[Stored, ...]
     target: Provider = CPU
     search: Search | None = None  # of the graph `decode`, if there is one
+    placement: Foretold | None = None  # of the step graph, if it is for another target than the CPU
 
     def describe(self) -> dict[str, Graph]:
         """Return what a manifest says of each graph."""
         graphs = {role: describe_graph(role, proto, self.target.form) for role, proto in self.protos.items()}
+        if self.placement is not None:
+            graphs["step"] = replace(graphs["step"], placement=self.placement)
         if "decode" in graphs:
             graphs["decode"] = replace(graphs["decode"], form="loop", search=self.search)
         return graphs
@@ -115,10 +118,7 @@ def build(
     protos = {role: draft.finish() for role, draft in drafts.items()}
     if calibration is not None and target.activations is not None:
         protos["step"] = calibrate(protos["step"], stored, calibration, target.activations)
-    built = Built(protos, stored, target, search)
-    if target.name in CHECKED:
-        require_one_partition(built.protos["step"], target.name)
-    return built
+    return Built(protos, stored, target, search, None if target is CPU else foretell(protos["step"], target))
 
 
 def _roles(model: Network) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from rnn_edge.runtimes.graph_writer import GraphWriter
 from rnn_edge.runtimes.language_model import Completion, LanguageModel, Score
 from rnn_edge.runtimes.lexicon import Lexicon
 from rnn_edge.runtimes.load import BUILT_IN, Model, load
-from rnn_edge.runtimes.measuring import AUTO, Measured, RanNode, by_provider, measure_providers, placement
+from rnn_edge.runtimes.measuring import AUTO, Measured, RanNode, by_provider, measure_providers, placement, unforeseen
 from rnn_edge.runtimes.options import GenerateOptions
 from rnn_edge.runtimes.session import Session
 from rnn_edge.runtimes.step_graph import StepGraph
@@ -47,4 +47,5 @@ __all__ = [
     "load",
     "measure_providers",
     "placement",
+    "unforeseen",
 ]

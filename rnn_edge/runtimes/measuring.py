@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rnn_edge.bundle import Bundle, Port
 from rnn_edge.errors import ProviderError
 from rnn_edge.runtimes.arrays import State
-from rnn_edge.runtimes.providers import CPU, usable
+from rnn_edge.runtimes.providers import CPU, find, usable
 from rnn_edge.runtimes.sessions import Place
 from rnn_edge.runtimes.step_graph import StepGraph
 from rnn_edge.runtimes.whole_graph import WholeGraph
@@ -26,9 +26,10 @@ from rnn_edge.runtimes.whole_graph import WholeGraph
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["AUTO", "Measured", "RanNode", "by_provider", "measure_providers", "placement"]
+__all__ = ["AUTO", "Measured", "RanNode", "by_provider", "measure_providers", "placement", "unforeseen"]
 
 AUTO = "auto"
+_COPIES = {"MemcpyFromHost", "MemcpyToHost"}  # between devices; no graph has them
 _WARM_UP_STEPS, _STEPS = 5, 20
 
 
@@ -69,6 +70,24 @@ def by_provider(nodes: Sequence[RanNode]) -> dict[str, dict[str, int]]:
     for node in nodes:
         counts.setdefault(node.provider, Counter())[node.operator] += 1
     return {provider: dict(sorted(operators.items())) for provider, operators in counts.items()}
+
+
+def unforeseen(bundle: Bundle, provider: str, ran: Sequence[RanNode]) -> str:
+    """Say how what ran differs from what the export foretold; empty where it does not, or nothing was foretold.
+
+    Operators are compared, not their numbers: onnxruntime makes one node of several, and providers that compile make
+    one of all.
+    """
+    target, step = find(provider), bundle.manifest.graphs.get("step")
+    if step is None or step.placement is None or target.name != bundle.manifest.target:
+        return ""
+    here = {node.operator for node in ran if node.provider == target.full_name}
+    elsewhere = {node.operator for node in ran if node.provider != target.full_name} - _COPIES
+    if here and elsewhere == step.placement.elsewhere.keys():
+        return ""
+    left = f"all but {', '.join(sorted(elsewhere))}" if elsewhere else "everything"
+    expected = f"all but {', '.join(step.placement.elsewhere)}" if step.placement.elsewhere else "everything"
+    return f"{target.name} ran {left if here else 'nothing'}, and the export foretold {expected}"
 
 
 def measure_providers(bundle: Bundle, *, threads: int = 1) -> list[Measured]:

@@ -53,7 +53,7 @@ import json, sys
 import numpy as np
 from pathlib import Path
 from rnn_edge.bundle import Bundle
-from rnn_edge.runtimes import StepGraph, by_provider, placement
+from rnn_edge.runtimes import StepGraph, by_provider, placement, unforeseen
 provider, options, *paths = sys.argv[1:]
 place = {"provider": provider, "provider_options": json.loads(options)}
 told = {}
@@ -66,7 +66,9 @@ for path in paths:
         others, other = there.step(np.array([[token]]), other)
         worst = max(worst, *(float(abs(a - b).max()) for a, b in zip((logits, *state), (others, *other))))
         same += int(logits.argmax() == others.argmax())
-    ran = by_provider(placement(bundle, **place))
+    nodes = placement(bundle, **place)
+    assert not unforeseen(bundle, provider, nodes), unforeseen(bundle, provider, nodes)
+    ran = by_provider(nodes)
     told[Path(path).stem] = {"error": worst, "same": same, "ran": ran, "logits": others[0].tolist()}
 print(json.dumps(told))
 """
@@ -154,7 +156,7 @@ def test_qnn_computes_in_integers_what_the_cpu_does(tmp_path):
         assert np.abs(logits[0, -1] - found["logits"]).max() <= 0.2, name
 
 
-# Exports with a context, then compiles the same for each architecture, which compares each with the CPU.
+# Exports with a context, then compiles the same for each architecture, and in halves: each is compared with the CPU.
 EXPORT = """
 import sys
 from pathlib import Path
@@ -162,40 +164,41 @@ from rnn_edge.bundle import Bundle
 from rnn_edge.errors import RnnEdgeError
 from rnn_edge.exporters import ExportOptions, export
 from rnn_edge.exporters.contexts import ARCHITECTURES, compile_context
+from rnn_edge.exporters.graphs import build
+from rnn_edge.exporters.weights import Plan
+from rnn_edge.modules import load_checkpoint
+from rnn_edge.runtimes.providers import find
 source = Path(sys.argv[1])
+bundle = source.with_suffix(".rnn")
 try:
-    for precision in sys.argv[2:]:
-        options = ExportOptions(target="qnn", precision=precision, context="v75", max_loss=0.05)
-        export(source, source.with_name(f"{precision}.rnn"), options)
+    export(source, bundle, ExportOptions(target="qnn", precision="int8", context="v75", max_loss=0.05))
 except RnnEdgeError as error:
     sys.exit(str(error))
-bundle = Bundle.read(source.with_name("int8.rnn"))
-graph = bundle.manifest.graphs["step"]
-print(len({compile_context(bundle.files[graph.file], graph, each) for each in ARCHITECTURES}))
+found = Bundle.read(bundle)
+graph = found.manifest.graphs["step"]
+compiled = {compile_context(found.files[graph.file], graph, each) for each in ARCHITECTURES}
+halves = build(load_checkpoint(source).model, Plan("fp16"), target=find("qnn"))
+compiled.add(compile_context(halves.protos["step"].SerializeToString(), halves.describe()["step"], "v75"))
+print(len(compiled))
 """
 
 
 def test_a_context_is_what_the_npu_would_compile_itself(tmp_path):
     """For each architecture, in one process; where the plugin is missing, one sentence."""
     save_checkpoint(source_with_text(cell="gru", tied=True), tmp_path / "model.pt")
-    done = python("venv", EXPORT, str(tmp_path / "model.pt"), "int8", "fp16")
-    assert (done.returncode, done.stdout.split()[-1:]) == (0, [str(len(ARCHITECTURES))]), done.stderr
-    paths = [tmp_path / f"{precision}.rnn" for precision in ("int8", "fp16")]
-    (tmp_path / "plain").mkdir()
-    for path in paths:  # the same graph without what was compiled of it
-        bundle = Bundle.read(path)
-        step = bundle.manifest.graphs["step"]
-        assert step.compiled == Compiled("model.v75.onnx", "qnn", "v75")
-        plain = replace(bundle.manifest, graphs={"step": replace(step, compiled=None)})
-        files = {name: content for name, content in bundle.files.items() if name != "model.v75.onnx"}
-        Bundle.write(tmp_path / "plain" / path.name, plain, files)
-    compiled = compare("qnn", {}, paths)
-    uncompiled = compare("qnn", {"soc_model": "57"}, [tmp_path / "plain" / path.name for path in paths])
-    for precision, most in (("int8", 0.01), ("fp16", 0.1)):
-        assert set(compiled[precision]["ran"]) == {"QNNExecutionProvider"}
-        assert compiled[precision]["error"] <= most
-        assert np.allclose(compiled[precision]["logits"], uncompiled[precision]["logits"], atol=1e-5)
-    refused = python("venv-gpu", EXPORT, str(tmp_path / "model.pt"), "int8")
+    done = python("venv", EXPORT, str(tmp_path / "model.pt"))
+    assert (done.returncode, done.stdout.split()[-1:]) == (0, [str(len(ARCHITECTURES) + 1)]), done.stderr
+    bundle = Bundle.read(tmp_path / "model.rnn")
+    step = bundle.manifest.graphs["step"]
+    assert step.compiled == Compiled("model.v75.onnx", "qnn", "v75")
+    files = {name: content for name, content in bundle.files.items() if name != "model.v75.onnx"}
+    Bundle.write(tmp_path / "plain.rnn", replace(bundle.manifest, graphs={"step": replace(step, compiled=None)}), files)
+    compiled = compare("qnn", {}, [bundle.path])["model"]
+    plain = compare("qnn", {"soc_model": "57"}, [tmp_path / "plain.rnn"])["plain"]
+    assert set(compiled["ran"]) == {"QNNExecutionProvider"}
+    assert compiled["error"] <= 0.01
+    assert np.allclose(compiled["logits"], plain["logits"], atol=1e-5)
+    refused = python("venv-gpu", EXPORT, str(tmp_path / "model.pt"))
     assert (refused.returncode, refused.stderr.splitlines()[-1]) == (
         1,
         "contexts are compiled by provider 'qnn', which is not in this build of onnxruntime; "

@@ -14,8 +14,8 @@ from helpers import CELLS, darwin_checkpoint, shared, tiny_checkpoint
 from rnn_edge.bundle import Bundle
 from rnn_edge.errors import ExportError
 from rnn_edge.exporters import ExportOptions, export, verify
+from rnn_edge.exporters.foretelling import foretell
 from rnn_edge.exporters.graphs import NEWEST_OPSET, OLDEST_OPSET, Built, build
-from rnn_edge.exporters.mobile import require_one_partition
 from rnn_edge.exporters.opened import Opened
 from rnn_edge.exporters.parity import References, measure, measure_single_steps
 from rnn_edge.exporters.torch_side import TorchSteps
@@ -91,7 +91,7 @@ def test_every_opset_gives_a_valid_graph_and_the_same_bytes_again(target, opset)
     onnx.checker.check_model(graph, full_check=target == "nnapi" or opset > 20)
     assert graph.opset_import[0].version == opset
     assert [value.type.tensor_type.elem_type for value in graph.graph.output] == [onnx.TensorProto.FLOAT] * 2
-    require_one_partition(graph, "nnapi")
+    foretell(graph, find("nnapi"))
 
 
 def test_only_qualcomms_npu_rounds_what_is_between_products():

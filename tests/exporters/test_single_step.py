@@ -7,17 +7,18 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from helpers import CELLS as ALL_CELLS
 from helpers import tiny_checkpoint, tiny_network
 
 from rnn_edge.bundle import Bundle
 from rnn_edge.errors import ExportError
 from rnn_edge.exporters import ExportOptions, export, verify
+from rnn_edge.exporters.foretelling import foretell
 from rnn_edge.exporters.graphs import NEWEST_OPSET, OLDEST_OPSET, build
-from rnn_edge.exporters.mobile import require_one_partition
 from rnn_edge.exporters.opened import Opened
 from rnn_edge.exporters.weights import Plan
 from rnn_edge.modules import Network, save_checkpoint
-from rnn_edge.runtimes.providers import CPU, Provider, find
+from rnn_edge.runtimes.providers import CPU, PROVIDERS, Provider, find
 from rnn_edge.runtimes.step_graph import StepGraph
 
 CELLS = {
@@ -82,19 +83,63 @@ def test_every_opset_gives_a_valid_graph_without_control_flow(target, opset):
 @every_cell
 @pytest.mark.parametrize("target", ["nnapi", "coreml"])
 def test_a_phone_takes_it_in_one_piece(name, target):
-    require_one_partition(graph_for(tiny_checkpoint(**CELLS[name]).model, FIXED), target)
+    foretold = foretell(graph_for(tiny_checkpoint(**CELLS[name]).model, FIXED), find(target))
+    assert foretold.elsewhere == ({"Gather": 1} if target == "coreml" else {})
 
 
 def test_what_breaks_a_graph_into_pieces_is_named():
     """Nodes that NNAPI does not know in the middle, or sizes that are chosen at each call."""
     model = tiny_checkpoint(num_layers=2).model
     with pytest.raises(ExportError, match=r"sizes that are not fixed|Where"):
-        require_one_partition(graph_for(model, ANY_BATCH), "nnapi")
+        foretell(graph_for(model, ANY_BATCH), find("nnapi"))
     graph = graph_for(model, FIXED)
     tanh = next(node for node in graph.graph.node if node.op_type == "Tanh")
     tanh.op_type = "Erf"
     with pytest.raises(ExportError, match=rf"nnapi would take this graph in 2 pieces.*{tanh.name} \(Erf\)"):
-        require_one_partition(graph, "nnapi")
+        foretell(graph, find("nnapi"))
+
+
+EVERY_CELL = {**ALL_CELLS, **{f"{name}-tied": {**ALL_CELLS[name], "tied": True} for name in ("gru", "lstm")}}
+NOT_FUSED = {"gru-relu", "gru-reset-before", "lstm-projected", "lstm-coupled", "lstm-squashed-state"}
+
+
+@pytest.mark.parametrize("target", [name for name in PROVIDERS if name != "cpu"])
+def test_every_target_runs_all_of_every_cell_or_says_what_it_cannot(target):
+    """In each of its precisions, but for what Core ML and XNNPACK leave to the CPU."""
+    for name, options in EVERY_CELL.items():
+        model = tiny_checkpoint(**options).model
+        for precision in find(target).precisions:
+            plan = Plan(precision, is_calibrated=precision == "int8")
+            tokens = np.arange(100) if plan.is_calibrated else None
+            if target == "cuda" and name in NOT_FUSED:
+                with pytest.raises(ExportError, match="graphs in fused form cannot have"):
+                    build(model, plan, target=find(target), calibration=tokens)
+                continue
+            foretold = build(model, plan, target=find(target), calibration=tokens).placement
+            assert foretold is not None
+            if target == "xnnpack":
+                assert foretold.here.keys() <= {"MatMul", "Gemm"}
+            else:
+                assert foretold.elsewhere == ({"Gather": 1} if target == "coreml" else {}), (name, precision)
+            assert foretold.here["MatMul"] + foretold.here.get("Gemm", 0) >= (1 if target == "cuda" else 3)
+
+
+def test_an_operator_that_a_target_does_not_know_is_named():
+    graph = graph_for(tiny_checkpoint().model, ANY_BATCH)
+    tanh = next(node for node in graph.graph.node if node.op_type == "Tanh")
+    tanh.op_type = "Erf"
+    with pytest.raises(
+        ExportError, match=rf"^webgpu would not run the whole graph: in the way are {tanh.name} \(Erf\)"
+    ):
+        foretell(graph, ANY_BATCH)
+
+
+def test_what_is_computed_once_is_not_foretold():
+    """The widening of halves, when a graph is opened; a looked-up row is widened at every step."""
+    model = tiny_checkpoint().model
+    nodes = build(model, Plan("fp16"), target=find("qnn"))
+    casts = sum(node.op_type == "Cast" for node in nodes.protos["step"].graph.node)
+    assert casts > nodes.placement.here["Cast"] == 1
 
 
 def test_a_target_makes_a_bundle_of_its_form():

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers import export_network, tiny_bundle
+from helpers import export_network, tiny_bundle, tiny_checkpoint
 
-from rnn_edge.bundle import Bundle
+from rnn_edge.bundle import Bundle, Foretold
 from rnn_edge.errors import ProviderError
-from rnn_edge.runtimes import AUTO, by_provider, load, measure_providers, placement
+from rnn_edge.runtimes import AUTO, RanNode, by_provider, load, measure_providers, placement, unforeseen
 from rnn_edge.runtimes import measuring as module
 from rnn_edge.runtimes.measuring import StepGraph
 from rnn_edge.runtimes.providers import PROVIDERS
@@ -80,3 +81,42 @@ def test_a_graph_that_searches_is_not_measured():
 def test_auto_loads_what_can_be_loaded():
     tiny_bundle(Path("model.rnn"))
     assert load("model.rnn", provider=AUTO).complete("the c")
+
+
+def ran(*operators: str, provider: str = "WebGpuExecutionProvider") -> list[RanNode]:
+    return [RanNode(f"node{number}", operator, provider) for number, operator in enumerate(operators)]
+
+
+def test_what_an_export_foretold_is_compared_with_what_ran():
+    pytest.importorskip("onnx")
+    from rnn_edge.exporters import ExportOptions, export
+
+    export(tiny_checkpoint(), "gpu.rnn", ExportOptions(target="webgpu"))
+    bundle = Bundle.read(Path("gpu.rnn"))
+    step = bundle.manifest.graphs["step"]
+    assert step.placement is not None
+    assert (step.placement.here["Gather"], step.placement.elsewhere) == (1, {})
+    on_cpu = ran("Gather", provider="CPUExecutionProvider")
+    assert unforeseen(bundle, "webgpu", ran("Gemm", "Gather")) == ""
+    assert unforeseen(bundle, "WebGpuExecutionProvider", [*ran("Gemm"), *ran("MemcpyToHost", provider="x")]) == ""
+    assert unforeseen(bundle, "webgpu", [*ran("Gemm"), *on_cpu]) == (
+        "webgpu ran all but Gather, and the export foretold everything"
+    )
+    assert unforeseen(bundle, "webgpu", on_cpu) == "webgpu ran nothing, and the export foretold everything"
+    step = replace(step, placement=Foretold({"MatMul": 1}, {"Gather": 1}))
+    lacking = replace(bundle, manifest=replace(bundle.manifest, graphs={"step": step}))
+    assert unforeseen(lacking, "webgpu", [*ran("Gemm"), *on_cpu]) == ""
+    assert unforeseen(lacking, "webgpu", ran("Gemm", "Gather")) == (
+        "webgpu ran everything, and the export foretold all but Gather"
+    )
+
+
+def test_nothing_is_foretold_of_the_cpu_or_of_other_providers():
+    pytest.importorskip("onnx")
+    from rnn_edge.exporters import ExportOptions, export
+
+    export(tiny_checkpoint(), "gpu.rnn", ExportOptions(target="webgpu"))
+    assert unforeseen(Bundle.read(Path("gpu.rnn")), "cuda", ran("Gemm", provider="CPUExecutionProvider")) == ""
+    bundle = tiny_bundle(Path("model.rnn"))
+    assert bundle.manifest.graphs["step"].placement is None
+    assert unforeseen(bundle, "cpu", placement(bundle)) == ""
