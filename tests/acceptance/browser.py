@@ -37,17 +37,25 @@ def served(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def phone(**context):
-    """Yield a browser context of a phone's size."""
+def phones(count: int):
+    """Yield browser contexts of a phone's size, each in a browser of its own."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        launched = [playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) for _ in range(count)]
         shape = {
             "viewport": {"width": 390, "height": 700},
             "device_scale_factor": 2,
             "has_touch": True,
             "is_mobile": True,
         }
-        yield browser.new_context(**{**shape, **context})
-        browser.close()
+        yield [browser.new_context(**shape) for browser in launched]
+        for browser in launched:
+            browser.close()
+
+
+@contextmanager
+def phone():
+    """Yield one such context."""
+    with phones(1) as (only,):
+        yield only

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -29,6 +30,13 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(KOTLINC is None or not JSON.exists(), reason="needs kotlinc and libandroid-json-org-java"),
 ]
+
+
+# What the README needs of Android's class of that name.
+CONTEXT = """
+class Context(val assets: Assets)
+interface Assets { fun open(name: String): java.io.InputStream }
+"""
 
 
 class Waves:
@@ -60,10 +68,14 @@ def compiled(sources: list[Path], *libraries: Path) -> Path:
 
 @pytest.mark.skipif(not ONNXRUNTIME.exists(), reason="needs android/classes.jar in RNN_EDGE_EMULATORS")
 def test_everything_compiles_against_onnxruntime_for_android():
+    """Its README's code too, as a function that is given an app's context."""
     path = package(None, "app", "android")
     sources = sorted(path.rglob("*.kt"))
     assert [source.name for source in sources] == ["Model.kt", "Suggester.kt", "Tokenizer.kt"]
-    compiled(sources, JSON, ONNXRUNTIME)
+    (code,) = re.findall(r"```kotlin\n(.*?)```", (path / "README.md").read_text(), re.DOTALL)
+    readme = Path("Readme.kt")
+    readme.write_text(f"import ai.rnnedge.Model\n{CONTEXT}\nfun complete(context: Context) {{\n{code}\n}}\n")
+    compiled([*sources, readme], JSON, ONNXRUNTIME)
 
 
 def test_its_tokens_and_suggestions_are_python_s():

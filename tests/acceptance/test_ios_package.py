@@ -10,6 +10,7 @@ import codecs
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 from base64 import b64encode
@@ -28,6 +29,17 @@ RESOURCES = (
     ("Sources/RnnEdge/vocabulary.json", "RnnEdge_RnnEdge.resources/vocabulary.json"),
     ("Tests/RnnEdgeTests/checks.json", "RnnEdge_RnnEdgeTests.resources/checks.json"),
 )
+PROGRAM = """// swift-tools-version: 5.9
+import PackageDescription
+
+let rnnEdge = Target.Dependency.product(name: "RnnEdge", package: "app")
+let package = Package(
+    name: "program",
+    platforms: [.macOS(.v14)],
+    dependencies: [.package(path: "../app")],
+    targets: [.executableTarget(name: "program", dependencies: [rnnEdge])]
+)
+"""
 
 pytestmark = [
     pytest.mark.slow,
@@ -90,6 +102,20 @@ def test_its_numbers_tokens_and_suggestions_are_python_s(workshop, kind):
     tested = checked_with(workshop, package(None if kind == "built-in" else "model.rnn", "app", "ios"))
     assert tested.returncode == 0, tested.stdout
     assert "Executed 4 tests, with 0 failures" in tested.stdout
+
+
+def test_its_readme_s_code_suggests(workshop):
+    """In a program that depends on the package, as an app does."""
+    (code,) = re.findall(r"```swift\n(.*?)```", (workshop / "app/README.md").read_text(), re.DOTALL)
+    sources = workshop / "program/Sources/program"
+    sources.mkdir(parents=True)
+    (sources / "main.swift").write_text(code)
+    (workshop / "program/Package.swift").write_text(PROGRAM)
+    ran = run(workshop, "swift", "run", "--package-path", "program", "program")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    expected = json.loads((workshop / "app/Tests/RnnEdgeTests/checks.json").read_text())["suggestions"][0]
+    assert expected["text"] in code
+    assert ran.stdout.splitlines()[-3:] == [each["text"] for each in expected["completions"]]
 
 
 def test_a_changed_file_is_refused(workshop):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from pathlib import Path
 
 import pytest
@@ -102,8 +104,39 @@ def test_typing_shows_suggestions_and_tab_or_a_tap_takes_one(browser, built_in):
         button = page.locator(".suggestions button", has_text="__main__").first
         button.tap()
         assert "__main__" in box.input_value()
-        assert "ms a keystroke" in page.inner_text(".status")
+        assert re.search(r"· \d+\.\d ms a keystroke", page.inner_text(".status"))
         page.close()
+
+
+def test_with_the_keyboard_one_can_take_a_suggestion_or_leave_it(browser, built_in):
+    """Everything has a name and a role, and the text box holds nobody who wants to go on to the buttons."""
+    with served(built_in) as address:
+        page = opened(browser, address)
+        assert page.get_by_role("status").inner_text() == "Golden vectors verified"
+        box = page.get_by_role("textbox", name="Text to complete")
+        box.press_sequentially("for i in ra")
+        best = page.get_by_role("group", name="Suggestions").get_by_role("button").first
+        best.filter(has_text="nge(").wait_for()
+        box.press("Escape")
+        assert page.locator(".rest").text_content() == ""
+        box.press("Tab")
+        assert best.evaluate("button => button === document.activeElement")
+        best.press("Enter")
+        assert box.input_value().startswith("for i in range(")
+        assert box.evaluate("box => box === document.activeElement")
+        assert page.get_by_role("status").inner_text() == "Golden vectors verified"  # not read out at each keystroke
+        page.close()
+
+
+def test_once_opened_the_page_needs_no_network(browser, built_in):
+    with served(built_in) as address:
+        page = opened(browser, address)
+        page.evaluate("navigator.serviceWorker.ready")
+        page.close()
+    page = opened(browser, address)  # nothing serves it any more
+    page.locator("textarea").press_sequentially("for i in ra")
+    page.wait_for_function("document.querySelector('.rest').textContent.startsWith('nge(')")
+    page.close()
 
 
 def test_the_page_fits_a_narrow_phone(browser, built_in):
@@ -116,6 +149,18 @@ def test_the_page_fits_a_narrow_phone(browser, built_in):
         assert page.evaluate("document.documentElement.scrollWidth") <= 320
         heights = page.eval_on_selector_all(".suggestions button", "all => all.map(one => one.offsetHeight)")
         assert min(heights) >= 44
+        page.close()
+
+
+def test_its_readme_s_code_suggests(browser, built_in):
+    (code,) = re.findall(r"```js\n(.*?)```", (built_in / "README.md").read_text(), re.DOTALL)
+    with served(built_in) as address:
+        page = opened(browser, address)
+        with page.expect_console_message() as message:
+            page.add_script_tag(content=code, type="module")
+        best = json.loads((built_in / "checks.json").read_text())["suggestions"][0]["completions"][0]
+        text, probability = message.value.text.rsplit(" ", 1)
+        assert (text, float(probability)) == (best["text"], pytest.approx(math.exp(best["log_prob"]), rel=1e-3))
         page.close()
 
 

@@ -119,6 +119,22 @@ def test_the_python_runner_suggests():
     assert any(line.startswith("for i in range(") for line in lines[3:])
 
 
+def test_the_python_readme_s_commands_and_code_complete_text():
+    """Word by word, but for `pip install`, since what is tested is here."""
+    path = package(None, "app", "python")
+    commands, code = re.findall(r"^```\w*\n(.*?)^```", (path / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    install, complete = commands.splitlines()
+    assert install == "pip install -r requirements.txt"
+    here = {"PYTHONPATH": str(Path(rnn_edge.__file__).parents[1]), "PATH": f"{Path(sys.executable).parent}:/bin"}
+    printed = []
+    for command in (["sh", "-c", complete], [sys.executable, "-c", code]):
+        done = subprocess.run(command, cwd=path, capture_output=True, text=True, timeout=60, env={**os.environ, **here})
+        assert done.returncode == 0, done.stderr
+        printed.append(done.stdout.splitlines())
+    assert [re.fullmatch(r"import nu\w+.*\t-\d+\.\d\d", line) is not None for line in printed[0]] == [True] * 3
+    assert printed[1][0].startswith(printed[0][0].removeprefix("import nu").split("\t")[0])
+
+
 def test_the_page_takes_its_runtime_from_an_installed_package(runtime):
     path = package(None, "page", "web", onnxruntime_web=runtime)
     assert sorted(file.name for file in (path / "onnxruntime").iterdir()) == [

@@ -3,19 +3,20 @@
 import { load } from "./rnn-edge.js";
 
 const find = (selector) => document.querySelector(selector);
-const [box, typed, rest, list, status] = ["textarea", ".typed", ".rest", ".suggestions", ".status"].map(find);
+const [box, typed, rest, list] = ["textarea", ".typed", ".rest", ".suggestions"].map(find);
+const [status, time] = ["[role=status]", ".time"].map(find);
 const times = []; // of the last keystrokes, in milliseconds
 let model;
 let suggestions = [];
 let shownFor = null; // the text that the suggestions belong to
 let busy = false;
-let verified = false;
+let dismissed = false; // until something is typed, so that Tab goes on to the buttons
 
 async function begin() {
   try {
     model = await load();
     await model.selfTest();
-    verified = true;
+    status.textContent = "Golden vectors verified";
     box.disabled = false;
     box.focus();
     update();
@@ -51,14 +52,13 @@ function draw() {
   const current = shownFor === box.value;
   const atEnd = box.selectionEnd === box.value.length;
   typed.textContent = box.value;
-  rest.textContent = current && atEnd ? (suggestions[0]?.text ?? "") : "";
+  rest.textContent = current && atEnd && !dismissed ? (suggestions[0]?.text ?? "") : "";
   box.style.height = "auto"; // grow with the text
   box.style.height = `${box.scrollHeight}px`;
   if (!current) return;
   list.replaceChildren(...suggestions.map(button));
   const recent = times.slice(-20).sort((one, other) => one - other);
-  const spent = recent.length ? ` · ${recent[recent.length >> 1].toFixed(1)} ms a keystroke` : "";
-  if (verified) status.textContent = `Golden vectors verified${spent}`;
+  if (recent.length) time.textContent = `· ${recent[recent.length >> 1].toFixed(1)} ms a keystroke`;
 }
 
 function button({ text }) {
@@ -69,26 +69,37 @@ function button({ text }) {
     span.className = name;
     return span;
   });
-  added.textContent = text || "⏎";
+  added.textContent = text || "⏎"; // nothing more on this line
+  if (!text) element.setAttribute("aria-label", "New line");
   shown.append(line, added);
   element.append(shown);
   element.addEventListener("pointerdown", (event) => event.preventDefault()); // the keyboard stays open
-  element.addEventListener("click", () => accept(text));
+  element.addEventListener("click", () => accept(text || "\n"));
   return element;
 }
 
 function accept(text) {
   box.setRangeText(text, box.value.length, box.value.length, "end");
   box.focus();
+  follow();
+}
+
+function follow() {
+  dismissed = false;
   update();
 }
 
-box.addEventListener("input", update);
+box.addEventListener("input", follow);
 document.addEventListener("selectionchange", draw);
 box.addEventListener("keydown", (event) => {
-  if (event.key !== "Tab" || event.shiftKey || !rest.textContent) return;
-  event.preventDefault();
-  accept(rest.textContent);
+  if (event.key === "Escape") {
+    dismissed = true;
+    draw();
+  } else if (event.key === "Tab" && !event.shiftKey && rest.textContent) {
+    event.preventDefault();
+    accept(rest.textContent);
+  }
 });
 
 begin();
+navigator.serviceWorker?.register("sw.js"); // on https and localhost only
