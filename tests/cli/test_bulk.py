@@ -37,11 +37,11 @@ def test_a_corpus_is_answered_and_the_run_may_be_stopped_and_gone_on_with(files)
     Path("texts").write_text("\n".join(texts))
     command = [sys.executable, "-m", "rnn_edge", *COMMAND, "--part-rows", "10", "--beam-size", "8"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not list(Path("out").glob("part-*")) and time.monotonic() < deadline:
             time.sleep(0.02)
         running.send_signal(signal.SIGINT)
-        _, told = running.communicate(timeout=60)
+        _, told = running.communicate(timeout=120)
     assert running.returncode == 130, told
     assert "of 60 parts done; the same command goes on" in told
     done = len(list(Path("out").glob("part-*")))
