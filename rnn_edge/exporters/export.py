@@ -177,6 +177,8 @@ class ExportOptions:
             problems.append(
                 f"num_return_sequences must be from 1 to the {self.search_width} beams, got {self.num_return_sequences}"
             )
+        if self.narrowing and self.search_width == 1:
+            problems.append("narrowing only matters with several beams: leave it out, or set num_beams")
         return problems
 
     @property

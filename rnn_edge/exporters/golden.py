@@ -129,7 +129,7 @@ def _search(graph: DecodeGraph, inputs: Ids | Floats, most: int, seed: int) -> d
         given |= {**_DRAWS, NOISE: noise.tolist()}
     else:
         given[MAX_NEW_TOKENS] = most
-    if options.num_beams > 1:
+    if graph.search.strategy == "beam":
         given[LENGTH_PENALTY] = options.length_penalty
     found = graph.run(inputs, options, noise=noise)
     sequences = [list(tokens) for tokens in found.tokens(0)]

@@ -68,7 +68,7 @@ class GraphWriter:
             vector_size=spec.vector_size if isinstance(spec, DescriberSpec) else 0,
         )
 
-    def write(self, texts: Sequence[str], options: GenerateOptions | None = None) -> list[list[Completion]]:
+    def write(self, texts: str | Sequence[str], options: GenerateOptions | None = None) -> list[list[Completion]]:
         """Return completions, or translations, of each text, best first; each has the tokens that it has alone.
 
         A text is completed from behind its last token as typed. Of a blank source nothing is written.
@@ -76,7 +76,8 @@ class GraphWriter:
         if self.task == "describe":
             raise OptionsError("this graph describes vectors, and reads no texts: call describe")
         completes = self.task == "language-model"
-        read = [text for text in as_texts(texts) if completes or text.strip()]
+        texts = as_texts(texts)
+        read = [text for text in texts if completes or text.strip()]
         rows = [self._begin(text) if completes else encode(self._source, text, with_end=True) for text in read]
         search = partial(self._search_tokens, options=self._whole(options))
         found = iter(in_batches(rows, [(len(row),) for row in rows], search, rows_at_once=self._rows_at_once))

@@ -464,6 +464,7 @@ def test_what_does_not_write_cannot_decode():
         ({"num_beams": 3}, "num_beams is for decode='beam' only"),
         ({"decode": "greedy", "num_return_sequences": 2, "narrowing": True}, "narrowing is for decode='beam' only"),
         ({"decode": "greedy", "target": "webgpu"}, "decode is for the target cpu only, not webgpu"),
+        ({"decode": "beam", "num_beams": 1, "narrowing": True}, "narrowing only matters with several beams"),
         ({"decode": "beam", "num_beams": 0}, "num_beams must be a whole number from 1 to 1000, got 0"),
         ({"decode": "beam", "num_return_sequences": 6}, "num_return_sequences must be from 1 to the 5 beams, got 6"),
     ],

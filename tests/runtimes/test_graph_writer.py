@@ -80,3 +80,4 @@ def test_what_it_cannot_read_is_refused():
     with pytest.raises(OptionsError, match="no graph searches with bad_words"):
         translator.write(["a"], rnn_edge.GenerateOptions(bad_words=("x",)))
     assert translator.write([]) == []
+    assert translator.write("on") == translator.write(["on"])

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from helpers import export_network, some_checkpoint, tiny_network
 
@@ -56,6 +57,29 @@ def test_other_searches_are_told(monkeypatch, task, decode):
         monkeypatch.setattr(DecodeGraph, "run", lambda *given, fault=fault, **named: fault(right(*given, **named)))
         with pytest.raises(BundleError, match=words):
             rnn_edge.load("model.rnn", self_test=True)
+
+
+@pytest.mark.parametrize("how", [{"num_beams": 1}, {"num_beams": 3, "num_return_sequences": 2}])
+def test_a_search_is_compared_from_golden_json_alone(how):
+    """As an app in another language does it: every input has its name there, but for the states, which are zero."""
+    pytest.importorskip("torch")
+    from rnn_edge.exporters import ExportOptions, export
+
+    export(tiny_network("language-model"), "model.rnn", ExportOptions(decode="beam", **how))
+    golden = json.loads(Path("model.rnn/golden.json").read_text())
+    session = onnxruntime.InferenceSession("model.rnn/decode.onnx")
+    ports = session.get_inputs()
+    assert len(golden["searches"]) == 3
+    for case in golden["searches"]:
+        feed = {
+            port.name: np.array(case["inputs"][port.name], np.float64 if port.type == "tensor(double)" else np.int64)
+            if port.name in case["inputs"]
+            else np.zeros((port.shape[0], 1, port.shape[2]), np.float32)
+            for port in ports
+        }
+        sequences, log_prob, *_ = session.run(None, feed)
+        assert case["sequences"] == [each[each >= 0].tolist() for each in sequences[0]]
+        np.testing.assert_allclose(log_prob[0], case["log_prob"], atol=golden["tolerance"])
 
 
 def test_what_is_compared_of_a_search_is_no_near_tie():
