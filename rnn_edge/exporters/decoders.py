@@ -329,14 +329,14 @@ def _store_vocabulary(
     weights: Weights, model: LanguageModel | AttentiveDecoder, prefix: str, *, bounded: bool
 ) -> tuple[Table, Matrix]:
     """Store what a token looks up, and what scores the tokens: one tensor where they are tied."""
-    table, rows = array(model.embedding.weight), array(model.output.weight)
-    bias = f"{prefix}output.bias", array(model.output.bias)
     tied, preview = model.spec.tied, weights.plan.preview
+    rows, bias = array(model.output.weight), (f"{prefix}output.bias", array(model.output.bias))
     if tied and preview is None:
-        return weights.tied(f"{prefix}embedding", table, bias, bounded=bounded)
+        return weights.tied(f"{prefix}embedding", rows, bias, bounded=bounded)
     if tied and preview is not None:
-        return store_two_stages(weights, f"{prefix}embedding", table, bias, preview, bounded=bounded)
-    embedding = weights.table(f"{prefix}embedding", table)
-    if preview is not None:
-        return embedding, store_two_stages(weights, f"{prefix}output", rows, bias, preview, bounded=bounded)[1]
-    return embedding, weights.matrix(f"{prefix}output", rows.T, bias[1], bounded=bounded)
+        return store_two_stages(weights, f"{prefix}embedding", rows, bias, preview, bounded=bounded)
+    embedding = weights.table(f"{prefix}embedding", array(model.embedding.weight))
+    if preview is None:
+        return embedding, weights.matrix(f"{prefix}output", rows.T, bias[1], bounded=bounded)
+    _, output = store_two_stages(weights, f"{prefix}output", rows, bias, preview, bounded=bounded)
+    return embedding, output

@@ -22,7 +22,7 @@ CANDIDATES = "candidates"
 """The name of a step graph's value that says which tokens were scored exactly, int64 (batch, candidates)."""
 
 _GRAIN = 2.0**-12  # of a unit vector's numbers
-_TOKENS_A_CANDIDATE = 16  # with fewer, choosing and scoring again takes as long as it saves
+_TOKENS_A_CANDIDATE = 16  # with fewer, choosing and scoring again takes longer than it saves
 
 
 def store_two_stages(
@@ -113,5 +113,5 @@ def _check(precision: str, rows: Floats, preview: Preview, candidates: int) -> N
     if _TOKENS_A_CANDIDATE * candidates > vocab_size:
         raise ExportError(
             f"a vocabulary of {vocab_size:,} tokens is too small to choose {candidates} of them by a preview, "
-            f"which pays from {_TOKENS_A_CANDIDATE * candidates:,} tokens on: give fewer --candidates, or no preview"
+            f"which cannot pay below {_TOKENS_A_CANDIDATE * candidates:,} tokens: give fewer candidates, or no preview"
         )

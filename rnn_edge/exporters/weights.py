@@ -71,10 +71,12 @@ class Plan:
         """Whether the scores are PyTorch's, all of them."""
         return self.precision == "fp32" and self.preview is None
 
-    def precision_of(self, name: str, weight: Floats) -> Precision:
+    def precision_of(self, name: str, weight: Floats, wanted: Precision | None = None) -> Precision:
         """Return the precision of one matrix; a small one gains nothing from 4 bits and loses with them."""
         if name in self.keep_float:
             return "fp32"
+        if wanted is not None:
+            return wanted
         return "int8" if self.precision == "int4" and weight.size < _SMALL else self.precision
 
 
@@ -138,7 +140,7 @@ class Weights:
         bounded    what it multiplies lies between -1 and 1, so that the steps of its bytes are known beforehand
         precision  none means what the plan says
         """
-        precision = precision or self.plan.precision_of(name, weight)
+        precision = self.plan.precision_of(name, weight, precision)
         named = None if bias is None else (f"{name}.bias", bias)
         if precision == "int8":
             return self._int8(name, weight, round_columns(weight), named, bounded=bounded)

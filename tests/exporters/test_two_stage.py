@@ -170,6 +170,12 @@ def test_translators_have_previews_too(seed):
     assert verify(PT, RNN).passed
 
 
+def test_a_preview_can_be_kept_float():
+    """Which is of no use, but what is asked for is done."""
+    plan = Plan("fp16", ("output.preview",), preview=PREVIEWS["int8"])
+    assert {each.name: each.precision for each in build(model("gru"), plan).stored}["output.preview"] == "fp32"
+
+
 def test_a_preview_of_low_rank_has_twice_as_many_candidates():
     assert ExportOptions(preview="int8").stages.candidates == 32
     assert ExportOptions(preview="int8", preview_rank=9).stages.candidates == 64
