@@ -36,7 +36,7 @@ class Search(Protocol):
 _Search = TypeVar("_Search", bound=Search)
 Admit: TypeAlias = Callable[[int], tuple[list[_Search], Position | None]]
 """From the most that there is room for, to so many searches and a row for each live path; fewer where no more come."""
-Advance: TypeAlias = Callable[[Sequence[_Search], Position], list[int]]
+Advance: TypeAlias = Callable[[Sequence[_Search], Steps], list[int]]
 """Make the paths of searches one token longer; from where they stand to the rows that those which go on grew from."""
 
 
@@ -63,15 +63,15 @@ class Walks:
         self.generators = [generator for path, generator in pairs if path.finish is None]
 
 
-def advance_walks(walks: Sequence[Walks], position: Position, rules: Rules, options: GenerateOptions) -> list[int]:
-    """Make every path, a row of the position, one token longer; return the rows of those that go on."""
+def advance_walks(walks: Sequence[Walks], steps: Steps, rules: Rules, options: GenerateOptions) -> list[int]:
+    """Make every path, a row of `steps`, one token longer; return the rows of those that go on."""
     paths = [path for each in walks for path in each.live]
     rows = range(len(paths))
     if options.do_sample:
         choose = randomly(rules, options, [generator for each in walks for generator in each.generators])
     else:
         choose = greedily(rules)
-    tokens, log_probs = choose(position.logits, paths, rows)
+    tokens, log_probs = choose(steps.scores, paths, rows)
     longer = [
         extend(path, token, log_prob, rules)
         for path, token, log_prob in zip(paths, tokens.tolist(), log_probs.tolist(), strict=True)
@@ -109,7 +109,7 @@ def in_turn(
             else:
                 steps.join(fresh)
         elif crew and steps is not None:
-            rows = advance(crew, steps.position)
+            rows = advance(crew, steps)
             crew = [search for search in crew if search.live]
             if rows:
                 steps.go_on(rows, [path.tokens[-1] for search in crew for path in search.live])

@@ -18,7 +18,7 @@ from rnn_edge.runtimes.arrays import NOTHING, Doubles, Floats, Ids, State, join_
 from rnn_edge.runtimes.options import EarlyStopping, GenerateOptions
 from rnn_edge.runtimes.paths import FinishReason, Path, Rules, begin, extend, rank, restrict, score
 from rnn_edge.runtimes.scores import best, draw, log_probs_of, log_softmax
-from rnn_edge.runtimes.top_k import top_k
+from rnn_edge.runtimes.top_k import Scores
 
 __all__ = [
     "ROWS_AT_ONCE",
@@ -78,8 +78,8 @@ class Position:
     state: State
 
 
-Choose: TypeAlias = "Callable[[Floats, Sequence[Path], Sequence[int]], tuple[Ids, Floats | Doubles]]"
-"""From scores, float32 (batch, vocab), each row's path and its index, to a token per row and its log-prob, (batch,).
+Choose: TypeAlias = "Callable[[Scores, Sequence[Path], Sequence[int]], tuple[Ids, Floats | Doubles]]"
+"""From scores, each row's path and its index, to a token per row and its log-prob, (batch,).
 
 The token is NOTHING where none may follow.
 """
@@ -106,7 +106,7 @@ def step(model: StepModel, tokens: Sequence[int], state: State) -> Position:
 
 
 class Steps:
-    """Where rows stand, and how they go on, a token at a time; the arrays of `position` are good until the next step.
+    """Where rows stand, and how they go on, a token at a time; what these give is good until the next step.
 
     A model may bring its own, which does the same with fewer copies.
     """
@@ -114,6 +114,11 @@ class Steps:
     def __init__(self, model: StepModel, position: Position) -> None:
         self._model = model
         self.position = position
+
+    @property
+    def scores(self) -> Scores:
+        """Return what the rows expect next."""
+        return Scores(self.position.logits)
 
     def go_on(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
         """Read a token each in some rows, in their order; a row may come twice, or not at all."""
@@ -177,14 +182,14 @@ def score_tokens(model: StepModel, texts: Sequence[Sequence[int]]) -> list[Doubl
 def greedily(rules: Rules) -> Choose:
     """Choose each row's most probable token; of equals, the lowest id."""
 
-    def choose(logits: Floats, paths: Sequence[Path], _: Sequence[int]) -> tuple[Ids, Floats | Doubles]:
+    def choose(scores: Scores, paths: Sequence[Path], _: Sequence[int]) -> tuple[Ids, Floats | Doubles]:
         if not rules.looks_back:
-            candidates, log_probs = _highest(logits, 1, rules)
-            places = np.arange(len(logits)), log_probs.argmax(axis=1)
+            candidates, log_probs = _highest(scores, 1, rules)
+            places = np.arange(len(paths)), log_probs.argmax(axis=1)
             return candidates[places], log_probs[places]
-        scores = restrict(logits, paths, rules)
-        tokens = np.where(scores.max(axis=1) > -np.inf, scores.argmax(axis=1), NOTHING)
-        return tokens, log_probs_of(logits, np.arange(len(tokens)), tokens)
+        allowed = restrict(scores.logits, paths, rules)
+        tokens = np.where(allowed.max(axis=1) > -np.inf, allowed.argmax(axis=1), NOTHING)
+        return tokens, log_probs_of(scores.logits, np.arange(len(tokens)), tokens)
 
     return choose
 
@@ -192,14 +197,13 @@ def greedily(rules: Rules) -> Choose:
 def randomly(rules: Rules, options: GenerateOptions, generators: Sequence[np.random.Generator]) -> Choose:
     """Draw each row's token with its path's own generator."""
 
-    def choose(logits: Floats, paths: Sequence[Path], indices: Sequence[int]) -> tuple[Ids, Floats | Doubles]:
-        scores = restrict(logits, paths, rules)
+    def choose(scores: Scores, paths: Sequence[Path], indices: Sequence[int]) -> tuple[Ids, Floats | Doubles]:
         drawn = [
             draw(row, options, generators[index]) if row.max() > -np.inf else NOTHING
-            for row, index in zip(scores, indices, strict=True)
+            for row, index in zip(restrict(scores.logits, paths, rules), indices, strict=True)
         ]
         tokens = np.array(drawn, dtype=np.int64)
-        return tokens, log_probs_of(logits, np.arange(len(tokens)), tokens)
+        return tokens, log_probs_of(scores.logits, np.arange(len(tokens)), tokens)
 
     return choose
 
@@ -216,7 +220,7 @@ def walk(
     yield tuple(paths)
     steps = steps_from(model, position)
     while live:
-        tokens, log_probs = choose(steps.position.logits, [paths[index] for index in live], live)
+        tokens, log_probs = choose(steps.scores, [paths[index] for index in live], live)
         for index, token, log_prob in zip(live, tokens.tolist(), log_probs.tolist(), strict=True):
             paths[index] = extend(paths[index], token, log_prob, rules)
         yield tuple(paths)
@@ -277,7 +281,7 @@ def beam_search(
         position = take(position, _rows_of_groups(starts, pruning.num_groups))
     steps = steps_from(model, position)
     while any(search.live for search in searches):
-        rows = advance(searches, steps.position, uncovered)
+        rows = advance(searches, steps, uncovered)
         if rows:
             steps.go_on(rows, [path.tokens[-1] for search in searches for path in search.live])
     return [search.best for search in searches]
@@ -318,32 +322,33 @@ class BeamSearch:
         """Return the best paths that have ended, best first."""
         return rank([path for paths in self._ended for path in paths], self._length_penalty)[: self._num_beams]
 
-    def advance(self, logits: Floats, uncovered: Doubles | None = None) -> list[int]:
+    def advance(self, scores: Scores, uncovered: Doubles | None = None) -> list[int]:
         """Make every path one token longer and keep the best; return the row that each of them grew from.
 
-        logits     float32 (live paths, vocab)
+        scores     a row for each live path
         uncovered  what paths that grow from a row leave uncovered, float64 (live paths,)
         """
         diverse = self._pruning.num_groups > 1
-        crowd = np.zeros(logits.shape[1]) if diverse else None  # how many paths of earlier groups took each token
+        # How many paths of earlier groups took each token.
+        crowd = np.zeros(scores.logits.shape[1]) if diverse else None
         parents: list[int] = []
         first = 0  # row of the group's first path
         for group, paths in enumerate(self._live):
             rows = slice(first, first + len(paths))
-            going = self._advance_group(group, logits[rows], crowd, None if uncovered is None else uncovered[rows])
+            going = self._advance_group(group, scores.part(rows), crowd, None if uncovered is None else uncovered[rows])
             parents += [first + row for row, _ in going]
             first += len(paths)
         return parents
 
     def _advance_group(
-        self, group: int, logits: Floats, crowd: Doubles | None, uncovered: Doubles | None
+        self, group: int, scores: Scores, crowd: Doubles | None, uncovered: Doubles | None
     ) -> list[tuple[int, Path]]:
         """Return the paths of a group that go on, each with the row it grew from; count them in the crowd."""
         paths, ended = self._live[group], self._ended[group]
         penalties = None if crowd is None else crowd * self._pruning.diversity_penalty
         narrowing = self._pruning.narrowing
         width = self._width - len(ended) if narrowing else self._width
-        candidates = _candidates(paths, logits, width if narrowing else 2 * width, self._rules, penalties)
+        candidates = _candidates(paths, scores, width if narrowing else 2 * width, self._rules, penalties)
         threshold = self._pruning.threshold
         least = candidates[0][0] + math.log(threshold) if candidates and threshold else -math.inf
         going: list[tuple[int, Path]] = []
@@ -383,15 +388,15 @@ class BeamSearch:
         return going if hopeful else []
 
 
-def advance(searches: Sequence[BeamSearch], position: Position, uncovered: Uncovered | None = None) -> list[int]:
-    """Advance several searches, whose paths are rows of a position; return the rows that theirs grew from."""
-    left = None if uncovered is None else uncovered(position.state)
+def advance(searches: Sequence[BeamSearch], steps: Steps, uncovered: Uncovered | None = None) -> list[int]:
+    """Advance several searches, whose paths are the rows of `steps`; return the rows that theirs grew from."""
+    scores, left = steps.scores, None if uncovered is None else uncovered(steps.position.state)
     parents: list[int] = []
     first = 0  # row of the search's first path
     for search in searches:
         rows = len(search.live)
         mine = slice(first, first + rows)
-        parents += [first + row for row in search.advance(position.logits[mine], None if left is None else left[mine])]
+        parents += [first + row for row in search.advance(scores.part(mine), None if left is None else left[mine])]
         first += rows
     return parents
 
@@ -408,7 +413,7 @@ _Candidate: TypeAlias = tuple[float, int, int, float, float]
 
 
 def _candidates(
-    paths: Sequence[Path], logits: Floats, count: int, rules: Rules, penalties: Doubles | None
+    paths: Sequence[Path], scores: Scores, count: int, rules: Rules, penalties: Doubles | None
 ) -> list[_Candidate]:
     """Return the `count` most probable ways to make one of the paths a token longer, best first.
 
@@ -419,10 +424,10 @@ def _candidates(
     log_probs: Floats | Doubles
     left: Floats | Doubles
     if penalties is None and not rules.looks_back:
-        tokens, left = _highest(logits, count, rules)
+        tokens, left = _highest(scores, count, rules)
         log_probs = left
     else:
-        tokens, log_probs, left = _highest_left(paths, logits, count, rules, penalties)
+        tokens, log_probs, left = _highest_left(paths, scores.logits, count, rules, penalties)
     ratings = np.array([path.log_prob - path.lost for path in paths])[:, None] + left
     order = np.argsort(-ratings, axis=None, kind="stable")[:count].tolist()
     width = tokens.shape[1]
@@ -434,7 +439,7 @@ def _candidates(
     ]
 
 
-def _highest(logits: Floats, count: int, rules: Rules) -> tuple[Ids, Floats]:
+def _highest(scores: Scores, count: int, rules: Rules) -> tuple[Ids, Floats]:
     """Return each row's most probable tokens and their log-probs, best first; `count` beside the unknown word.
 
     The unknown word may be among them, with -inf.
@@ -442,10 +447,9 @@ def _highest(logits: Floats, count: int, rules: Rules) -> tuple[Ids, Floats]:
     returns  int64 and float32 (batch, count or more)
     """
     if rules.unknown_id is None:
-        return top_k(logits, count)
-    tokens, log_probs = top_k(logits, count + 1)
-    log_probs[tokens == rules.unknown_id] = -np.inf
-    return tokens, log_probs
+        return scores.top(count)
+    tokens, log_probs = scores.top(count + 1)
+    return tokens, np.where(tokens == rules.unknown_id, -np.inf, log_probs)
 
 
 def _highest_left(
