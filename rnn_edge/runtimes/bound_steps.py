@@ -78,7 +78,7 @@ class BoundSteps(Steps):
         except Exception as error:  # onnxruntime has a dozen unrelated classes for this
             raise self._explain(error, places.tokens, places.positions[self._side].state) from error
         self._side = 1 - self._side
-        self.position = places.positions[self._side]
+        self._position = places.positions[self._side]
 
     def _move(self, rows: Sequence[int]) -> None:
         """Copy rows to the other place, in their order."""
@@ -95,7 +95,7 @@ class BoundSteps(Steps):
         self._places, self._side = self._places_of(rows), 0
         for here, part in zip(self._places.positions[0].state, position.state, strict=True):
             here[...] = part
-        self.position = position
+        self._position = position
 
     def _make_room(self, rows: int) -> None:
         """Begin anew with buffers for so many rows."""

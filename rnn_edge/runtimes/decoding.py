@@ -113,7 +113,12 @@ class Steps:
 
     def __init__(self, model: StepModel, position: Position) -> None:
         self._model = model
-        self.position = position
+        self._position = position
+
+    @property
+    def position(self) -> Position:
+        """Return where the rows stand."""
+        return self._position
 
     @property
     def scores(self) -> Scores:
@@ -123,13 +128,13 @@ class Steps:
     def go_on(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
         """Read a token each in some rows, in their order; a row may come twice, or not at all."""
         unchanged = list(rows) == list(range(len(self.position.logits)))
-        self.position = step(
+        self._position = step(
             self._model, tokens, self.position.state if unchanged else reorder(self.position.state, rows)
         )
 
     def join(self, position: Position) -> None:
         """Put the rows of a position under those that are here."""
-        self.position = join([self.position, position])
+        self._position = join([self.position, position])
 
 
 @runtime_checkable

@@ -55,6 +55,7 @@ class Provider:
     install     what to do where it is missing
     plugin      the module of the wheel that brings it; empty where it is part of a build of onnxruntime
     library     of a build of onnxruntime that needs more libraries than it brings
+    has_memory  of its own, where states and scores stay between steps
     form        the graph form that suits it; `fixed` where it takes no sizes that are chosen at each call
     precisions  that it runs without leaving nodes to the CPU
     activations  of its int8, which an export then calibrates on some text; none where int8 needs no text
@@ -67,6 +68,7 @@ class Provider:
     install: str
     plugin: str = ""
     library: str = ""
+    has_memory: bool = False
     form: Form = "step"
     fixed: bool = False
     precisions: tuple[str, ...] = ("fp32",)
@@ -102,6 +104,7 @@ PROVIDERS: Mapping[str, Provider] = {
             runs_on="NVIDIA GPUs",
             install=_GPU,
             library="onnxruntime_providers_cuda",
+            has_memory=True,
             form="fused",
             precisions=("fp32", "fp16"),
             note="the graph on the CPU; without a GPU, that it fails clearly",
@@ -207,6 +210,7 @@ PROVIDERS: Mapping[str, Provider] = {
             runs_on="GPUs, by Vulkan, Metal or Direct3D 12",
             install="pip install onnxruntime-ep-webgpu",
             plugin="onnxruntime_ep_webgpu",
+            has_memory=True,
             verified="emulation",
             note=f"Mesa's software Vulkan driver; {_SOFTWARE_GPU}",
             options=_words(

@@ -7,6 +7,7 @@ threads may share one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from rnn_edge.errors import BundleError, RnnEdgeError
 from rnn_edge.runtimes.arrays import NOTHING, Floats, Ids, State, join_states, rows_of
 from rnn_edge.runtimes.bound_steps import BoundSteps
 from rnn_edge.runtimes.decoding import Position, Steps
+from rnn_edge.runtimes.device_steps import DeviceSteps, Helpers
 from rnn_edge.runtimes.names import ATTENTION, LOGITS, TOKENS, next_state_name
 from rnn_edge.runtimes.providers import CPU, find
 from rnn_edge.runtimes.sessions import Place, open_session, why_it_failed
@@ -51,8 +53,8 @@ class StepGraph:
         batch, time = self._session.get_inputs()[0].shape
         self._one_row, self._one_token = batch == 1, time == 1
         self._vocab_size = given[LOGITS].shape[1]
-        on_cpu = self._session.get_providers() == [CPU.full_name]
-        self._binds = on_cpu and not self._one_row and self._moving == self._names and not self.has_attention
+        self._place = place
+        self._binds = not self._one_row and self._moving == self._names and not self.has_attention
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, **place: Unpack[Place]) -> StepGraph:
@@ -84,10 +86,19 @@ class StepGraph:
             raise self._explain(error, tokens, state) from error
 
     def steps_from(self, position: Position) -> Steps:
-        """Return steps from a position on; on the CPU, and without a memory, they copy nothing."""
+        """Return steps from a position on; without a memory to look at, on the CPU or on a GPU, they copy nothing."""
         if self._binds and len(position.logits):
-            return BoundSteps(self._session, self._names, self._explain, position)
+            bound = self._session, self._names, self._explain
+            ran_on = self._session.get_providers()[0]
+            if ran_on == CPU.full_name:
+                return BoundSteps(*bound, position)
+            if find(self._place["provider"]).has_memory:
+                return DeviceSteps(*bound, self._helpers, position)
         return Steps(self, position)
+
+    @cached_property
+    def _helpers(self) -> Helpers:
+        return Helpers(**self._place)
 
     def look(self, tokens: Ids, state: State) -> tuple[Floats, State, Floats]:
         """Read as `step` does; return also where the last token looked, float32 (batch, source), rows that sum to 1."""

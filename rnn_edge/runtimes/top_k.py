@@ -1,6 +1,6 @@
 """The most probable tokens of each row, found by ONNX Runtime: of ten thousand scores in a tenth of numpy's time.
 
-The graph has no weights and serves every network; tools/top_k_graph.py writes it.
+The graph has no weights and serves every network; tools/small_graphs.py writes it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from rnn_edge.runtimes.sessions import open_session
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["Scores", "top_k"]
+__all__ = ["TOP_K", "Scores", "top_k"]
 
-_GRAPH = Path(__file__).with_suffix(".onnx")
+TOP_K = Path(__file__).with_suffix(".onnx")
 
 
 def top_k(logits: Floats, k: int) -> tuple[Ids, Floats]:
@@ -77,7 +77,7 @@ class _Part(Scores):
 
 @cache
 def _session() -> onnxruntime.InferenceSession:
-    return open_session(_GRAPH.read_bytes())
+    return open_session(TOP_K.read_bytes())
 
 
 @cache

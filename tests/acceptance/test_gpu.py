@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -13,7 +14,9 @@ from helpers import tiny_checkpoint
 from rnn_edge.bundle import Bundle
 from rnn_edge.exporters import ExportOptions, export, verify
 from rnn_edge.modules import save_checkpoint
-from rnn_edge.runtimes import by_provider, measure_providers, placement
+from rnn_edge.runtimes import StepGraph, by_provider, measure_providers, placement
+from rnn_edge.runtimes.decoding import Steps, read, steps_from
+from rnn_edge.runtimes.device_steps import DeviceSteps
 from rnn_edge.runtimes.providers import PROVIDERS, why_not
 
 pytestmark = [
@@ -38,3 +41,23 @@ def test_cuda_is_among_what_is_measured():
     export(tiny_checkpoint(hidden_size=256), "model.rnn", ExportOptions(target="cuda"))
     measured = {each.provider: each for each in measure_providers(Bundle.read(Path("model.rnn")))}
     assert not measured["cuda"].problem
+
+
+@pytest.mark.parametrize("target", ["cuda", "webgpu"])
+def test_states_and_scores_stay_on_the_gpu(target):
+    export(tiny_checkpoint(cell="lstm", num_layers=2), "model.rnn", ExportOptions(target=target))
+    bundle = Bundle.read(Path("model.rnn"))
+    there, here = StepGraph.from_bundle(bundle, provider="cuda"), StepGraph.from_bundle(bundle)
+    begun = read(here, [[3, 4], [5]])
+    resident, plain = steps_from(there, begun), Steps(here, begun)
+    assert isinstance(resident, DeviceSteps)
+    assert there._helpers.top_k is not None
+    assert there._helpers.take_rows is not None
+    for rows in ([0, 1], [1, 0, 0], [0, 1, 2], [0, 1, 2], [2]):
+        tokens = [7 + row for row in rows]
+        resident.go_on(rows, tokens)
+        plain.go_on(rows, tokens)
+        assert {value.device_name() for value in (resident._here.logits, *resident._here.states)} == {"cuda"}
+        (found, log_probs), (expected, others) = resident.scores.top(5), plain.scores.top(5)
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_allclose(log_probs, others, atol=1e-4)
