@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from base64 import b64encode
 from collections.abc import Iterator
 from html import escape
@@ -73,7 +74,8 @@ def package(
     model = LanguageModel(StepGraph.from_bundle(found), found.tokenizer)
     name = found.path.resolve().stem if bundle else "python-autocomplete"
     texts = [*([] if bundle else _BUILT_IN_TEXTS), *_beginnings(model, found.tokenizer)]
-    words = {**_words(found, texts), "name": name.lower(), "title": title or name.replace("-", " ").capitalize()}
+    plain_name = re.sub(r"[^a-z0-9._-]+", "-", name.lower())  # for npm and JavaScript
+    words = {**_words(found, texts), "name": plain_name, "title": title or name.replace("-", " ").capitalize()}
     if platform == "triton":
         words |= triton.words(found, name, words["example"])
     try:

@@ -49,6 +49,14 @@ def test_it_holds_the_bundle_and_no_placeholder(platform):
         assert "<title>Cats &amp; mats</title>" in (path / "index.html").read_text()
 
 
+def test_any_name_of_a_bundle_will_do():
+    tiny_bundle(Path('My "odd" model.rnn'))
+    path = package('My "odd" model.rnn', "page", "web")
+    assert json.loads((path / "package.json").read_text())["name"] == "my-odd-model"
+    assert 'const KEPT = "my-odd-model";' in (path / "sw.js").read_text()
+    assert "<title>My &quot;odd&quot; model</title>" in (path / "index.html").read_text()
+
+
 def test_it_leaves_out_graphs_that_no_runner_calls():
     from rnn_edge.exporters import ExportOptions, export
 
