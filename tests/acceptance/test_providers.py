@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch")
 from helpers import tiny_checkpoint  # noqa: E402
 
 import rnn_edge  # noqa: E402
-from rnn_edge.bundle import Bundle, Compiled  # noqa: E402
+from rnn_edge.bundle import Bundle, Compiled, Foretold  # noqa: E402
 from rnn_edge.exporters import ExportOptions, export  # noqa: E402
 from rnn_edge.exporters.contexts import ARCHITECTURES  # noqa: E402
 from rnn_edge.exporters.ort_format import convert_to_ort  # noqa: E402
@@ -211,6 +211,18 @@ def source_with_text(**options) -> Checkpoint:
     source = tiny_checkpoint(hidden_size=64, **options)
     tokens = torch.randint(0, 200, (600,), generator=torch.Generator().manual_seed(0))
     return Checkpoint(source.model, source.tokenizer, {}, {"tokens": tokens})
+
+
+def test_placement_fails_where_something_else_ran_than_was_foretold(bundles, tmp_path):
+    """What the export of a second bundle foretells is changed afterwards."""
+    honest = Bundle.read(bundles["webgpu"][2])
+    step = replace(honest.manifest.graphs["step"], placement=Foretold({"MatMul": 5}, {"Gather": 1}))
+    wrong = Bundle.write(tmp_path / "wrong.rnn", replace(honest.manifest, graphs={"step": step}), honest.files)
+    code = "from rnn_edge.cli import main; main(['placement', sys.argv[1], '--provider', 'webgpu'])"
+    done = [python("venv", code, str(path), **software_vulkan()) for path in (honest.path, wrong)]
+    assert [each.returncode for each in done] == [0, 1], done[0].stderr
+    assert done[0].stdout == done[1].stdout != ""
+    assert done[1].stderr.endswith("Error: webgpu ran everything, and the export foretold all but Gather\n")
 
 
 # Rows go on, change places and join on a GPU whose memory their states and scores stay in. Compares with the CPU.
