@@ -85,7 +85,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--workload", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--precision", nargs="+", choices=defaults.precisions, default=defaults.precisions)
     parser.add_argument("--batch", nargs="+", type=int, choices=defaults.batches, default=defaults.batches)
-    parser.add_argument("--without", nargs="+", metavar="NAME", choices=names, default=[], help=", ".join(names))
+    parser.add_argument(
+        "--without", nargs="+", action="extend", metavar="NAME", choices=names, default=[], help=", ".join(names)
+    )
     parser.add_argument("--rounds", type=int, default=defaults.rounds, help="how often everything is measured")
     parser.add_argument("--seconds", type=float, default=defaults.seconds, help="of each task in each round")
     parser.add_argument("--starts", type=int, default=defaults.starts, help="processes for a cold start; 0 for none")

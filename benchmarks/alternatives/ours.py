@@ -6,27 +6,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.alternatives.base import Alternative, Parts, Runner, Source
 from rnn_edge.bundle import Bundle
 from rnn_edge.runtimes import StepGraph
 from rnn_edge.runtimes.arrays import Floats, Ids
+from rnn_edge.runtimes.decoding import Position, steps_from
 from rnn_edge.runtimes.top_k import top_k
 
 
 class _Ours(Runner):
-    batch_axis = 1
-
     def __init__(self, path: Path) -> None:
         self.graph = StepGraph.from_bundle(Bundle.read(path))
 
     def start(self, batch: int) -> Parts:
-        return self.graph.start(batch)
+        """Return steps as a search takes them, in their one and only order."""
+        nothing = np.zeros((batch, self.graph.vocab_size), np.float32)
+        return steps_from(self.graph, Position(nothing, self.graph.start(batch))), list(range(batch))
 
     def step(self, tokens: Ids, state: Parts) -> tuple[Floats, Parts]:
-        return self.graph.step(tokens[:, None], state)
+        steps, rows = state
+        steps.go_on(rows, tokens.tolist())
+        return steps.position.logits, state
 
     def read(self, tokens: Ids, state: Parts) -> tuple[Floats, Parts]:
-        return self.graph.step(tokens, state)
+        logits, _ = self.graph.step(tokens, state[0].position.state)
+        return logits, state
 
     def best(self, logits: Floats, count: int) -> tuple[Ids, Floats]:
         return top_k(logits, count)

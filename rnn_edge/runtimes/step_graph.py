@@ -52,7 +52,7 @@ class StepGraph:
             )
         batch, time = self._session.get_inputs()[0].shape
         self._one_row, self._one_token = batch == 1, time == 1
-        self._vocab_size = given[LOGITS].shape[1]
+        self.vocab_size = given[LOGITS].shape[1]
         self._place = place
         self._binds = not self._one_row and self._moving == self._names and not self.has_attention
 
@@ -121,7 +121,7 @@ class StepGraph:
 
     def _read_row(self, tokens: Ids, state: State) -> tuple[Floats, State]:
         """Read one row, int64 (time,), with a graph of fixed shapes; an idle row's logits are not computed, but NaN."""
-        logits = np.full((1, self._vocab_size), np.nan, np.float32)
+        logits = np.full((1, self.vocab_size), np.nan, np.float32)
         for token in tokens[tokens != NOTHING].astype(np.int32):
             logits, state = self._call(token.reshape(1, 1), state)
         return logits, state
