@@ -48,7 +48,7 @@ def evaluate(
     if len(files) != 1:
         raise click.UsageError(f"wanted one FILE to type, got {len(files)}: rnn-edge eval model.rnn held-out.txt")
     try:
-        with Path(files[0]).open(encoding="utf-8") as file:
+        with Path(files[0]).open(encoding="utf-8-sig") as file:
             text = read_text(file)
     except OSError as error:
         raise TextError(f"cannot read {files[0]}: {error.strerror}") from error

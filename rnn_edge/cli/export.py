@@ -43,8 +43,8 @@ _atol_option = click.option(
 @click.option("-o", "--output", type=PATH, help="The bundle. [default: CHECKPOINT with .rnn]")
 @add_options(
     ("--precision", click.Choice([*get_args(Precision), "auto"]), "fp32", "Of the matrices; auto: least that passes."),
-    ("--eval", click.File("r", encoding="utf-8"), None, "Judge a language model by this text. [default: held out]"),
-    ("--calibrate", click.File("r", encoding="utf-8"), None, "Text for an NPU's int8 to see. [default: held out]"),
+    ("--eval", click.File("r", encoding="utf-8-sig"), None, "Judge a language model by this text. [default: held out]"),
+    ("--calibrate", click.File("r", encoding="utf-8-sig"), None, "Text for an NPU's int8 to see. [default: held out]"),
     ("--max-loss", share, "1%", "Most that rounding may raise the perplexity."),
     ("--max-size", size, None, "Largest bundle, like 1.5MB."),
     ("--target", str, "cpu", "The provider a language model is to run on; see rnn-edge providers."),

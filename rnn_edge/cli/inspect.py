@@ -14,7 +14,7 @@ from rnn_edge.cli.options import PATH, add_options, bundle_and_texts, read_text
 @click.command()
 @click.argument("words", metavar="[BUNDLE] [TEXT]", nargs=-1)
 @click.option("-o", "--output", type=PATH, required=True, help="The HTML page to write.")
-@click.option("--input", "source", type=click.File("r", encoding="utf-8"), help="Read the text from a file.")
+@click.option("--input", "source", type=click.File("r", encoding="utf-8-sig"), help="Read the text from a file.")
 @click.option("--checkpoint", type=PATH, help="Draw from its model.pt, too, how far an error reaches back.")
 @add_options(
     ("--beam-size", click.IntRange(1), 4, "Hypotheses kept in the tree."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,8 +18,6 @@ from rnn_edge.cli.options import add_options, bundle_and_texts, given_options, p
 from rnn_edge.errors import OptionsError, TextError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rnn_edge.runtimes import GenerateOptions, GraphWriter, Model
     from rnn_edge.runtimes.sessions import Place
 
@@ -248,8 +247,10 @@ def _decoded(batches: Iterator[list[bytes]], place: str) -> Iterator[list[str]]:
 
 def _lines(source: BinaryIO) -> Iterator[list[bytes]]:
     """Yield lines, a few hundred at a time at most; never wait for another line while there is one."""
-    begun: list[bytes] = []  # parts of a line that has not ended
+    begun: list[bytes] | None = None  # parts of a line that has not ended
     while part := source.read1(2**16):  # type: ignore[attr-defined]  # of every buffered stream
+        if begun is None:
+            begun, part = [], part.removeprefix(BOM_UTF8)
         *ended, rest = part.split(b"\n")
         if ended:
             ended[0] = b"".join([*begun, ended[0]])
@@ -257,7 +258,7 @@ def _lines(source: BinaryIO) -> Iterator[list[bytes]]:
         begun.append(rest)
         for first in range(0, len(ended), _LINES_AT_ONCE):
             yield ended[first : first + _LINES_AT_ONCE]
-    if last := b"".join(begun):
+    if last := b"".join(begun or []):
         yield [last]
 
 

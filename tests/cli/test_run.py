@@ -28,7 +28,7 @@ FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1.rnn"
 
 def test_run_takes_texts_from_arguments_a_file_or_standard_input(files):
     expected = call("run", "model.rnn", "the c", "a mat").stdout
-    Path("texts").write_bytes(b"the c\r\na mat\n")
+    Path("texts").write_bytes(b"\xef\xbb\xbfthe c\r\na mat\n")  # as some editors begin a file
     assert len(expected.splitlines()) == 2
     assert call("run", "model.rnn", "--input", "texts").stdout == expected
     assert call("run", "model.rnn", text="the c\na mat").stdout == expected
