@@ -1,6 +1,7 @@
 """From PyTorch to ONNX: the graphs, the proof that they say the same, and the bundle."""
 
-from rnn_edge.exporters.export import Exported, ExportOptions, export, verify
+from rnn_edge.exporters.export import Exported, export, verify
+from rnn_edge.exporters.options import ExportOptions
 from rnn_edge.exporters.parity import Check, Parity, measure_parity
 from rnn_edge.exporters.quality import Quality, Recall
 
