@@ -41,7 +41,13 @@ def learn(cell: Cell, arguments: argparse.Namespace, seed: int) -> tuple[Languag
         cell=cell, vocab_size=tokenizer.vocab_size, embedding_size=arguments.hidden, hidden_size=arguments.hidden
     )
     options = TrainOptions(
-        epochs=arguments.epochs, batch_size=8, bptt=64, learning_rate=0.02, weight_decay=0.0, patience=1000, seed=seed
+        epochs=arguments.epochs,
+        batch_size=8,
+        bptt=64,
+        learning_rate=arguments.learning_rate,
+        weight_decay=0.0,
+        patience=1000,
+        seed=seed,
     )
     corpus = Corpus(train=train_on, held_out=judge_by)
     with tempfile.TemporaryDirectory() as folder:
@@ -68,13 +74,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in (("trained", 12), ("asked", 100), ("hidden", 10), ("epochs", 100), ("seeds", 5)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--learning-rate", type=float, default=0.02)
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=CELLS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(f"torch {torch.__version__}; n up to {arguments.trained} trained, up to {arguments.asked} asked")
     print("| cell | seed | right up to | right of those trained | right of those beyond | seconds |")
     print("| --- | --- | --- | --- | --- | --- |")
     summary = []
-    for cell in CELLS:
+    for cell in arguments.cells:
         rows = []
         for seed in range(arguments.seeds):
             began = time.perf_counter()
