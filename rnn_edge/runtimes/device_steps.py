@@ -18,7 +18,7 @@ from rnn_edge.runtimes.decoding import Position, Steps, join
 from rnn_edge.runtimes.names import LOGITS, TOKENS, next_state_name
 from rnn_edge.runtimes.providers import import_onnxruntime
 from rnn_edge.runtimes.scores import require_numbers
-from rnn_edge.runtimes.sessions import Place, open_session
+from rnn_edge.runtimes.sessions import UNRECORDED, Place, numbered, open_session
 from rnn_edge.runtimes.top_k import TOP_K, Scores
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Session: TypeAlias = onnxruntime.InferenceSession
     Value: TypeAlias = onnxruntime.OrtValue
 
-__all__ = ["DeviceSteps", "Helpers"]
+__all__ = ["DeviceSteps", "Helpers", "Resident"]
 
 _TAKE_ROWS = Path(__file__).with_name("take_rows.onnx")
 _DEVICE = "gpu"  # what onnxruntime calls the memory of whatever accelerator a session runs on
@@ -49,7 +49,7 @@ def _opened(path: Path, place: Place) -> Session | None:
         return None
 
 
-class _Resident(Scores):
+class _ResidentScores(Scores):
     """Scores that lie in an accelerator's memory."""
 
     def __init__(self, values: Value, session: Session | None) -> None:
@@ -75,8 +75,8 @@ class _Resident(Scores):
         return tokens, log_probs
 
 
-@dataclass(slots=True)
-class _Place:
+@dataclass(frozen=True, slots=True, eq=False)
+class Resident:
     """Where states and scores lie, on the device."""
 
     states: list[Value]
@@ -100,8 +100,8 @@ class DeviceSteps(Steps):
         explain  says why a run failed
         """
         self._session, self._names, self._explain, self._helpers = session, names, explain, helpers
-        self._here: Position | _Place = position  # a position lies in the host's memory, until the next step
-        self._other: _Place | None = None  # to write to next
+        self._here: Position | Resident = position  # a position lies in the host's memory, until the next step
+        self._other: Resident | None = None  # to write to next
 
     @property
     def position(self) -> Position:
@@ -115,7 +115,12 @@ class DeviceSteps(Steps):
         """Return what the rows expect next, which stays on the device."""
         if isinstance(self._here, Position):
             return Scores(self._here.logits)
-        return _Resident(self._here.logits, self._helpers.top_k)
+        return _ResidentScores(self._here.logits, self._helpers.top_k)
+
+    @property
+    def _rows_here(self) -> int:
+        logits = self._here.logits
+        return len(logits) if isinstance(logits, np.ndarray) else int(logits.shape()[0])
 
     def join(self, position: Position) -> None:
         """Put the rows of a position under those that are here."""
@@ -130,7 +135,7 @@ class DeviceSteps(Steps):
             for name, part in zip(self._names, reorder(self._here.state, rows), strict=True):
                 way.bind_cpu_input(name, part)
         else:
-            unchanged = list(rows) == list(range(self._here.logits.shape()[0]))
+            unchanged = list(rows) == list(range(self._rows_here))
             for name, value in zip(self._names, self._here.states, strict=True):
                 way.bind_ortvalue_input(name, value if unchanged else self._taken(value, rows))
         outputs = [LOGITS, *map(next_state_name, self._names)]
@@ -141,12 +146,12 @@ class DeviceSteps(Steps):
             for name in outputs:
                 way.bind_output(name, _DEVICE)
         try:
-            self._session.run_with_iobinding(way)
+            self._session.run_with_iobinding(way, numbered(UNRECORDED))
         except Exception as error:  # onnxruntime has a dozen unrelated classes for this
             raise self._explain(error, column, self.position.state) from error
         logits, *states = way.get_outputs()
         self._other = None if isinstance(self._here, Position) else self._here
-        self._here = _Place(states, logits)
+        self._here = Resident(states, logits)
 
     def _taken(self, state: Value, rows: Sequence[int]) -> Value:
         """Return some rows of a state, (layers, batch, width)."""

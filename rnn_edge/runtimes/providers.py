@@ -56,6 +56,7 @@ class Provider:
     plugin      the module of the wheel that brings it; empty where it is part of a build of onnxruntime
     library     of a build of onnxruntime that needs more libraries than it brings
     has_memory  of its own, where states and scores stay between steps
+    recording   the option that asks to record steps of one row, and to replay them
     form        the graph form that suits it; `fixed` where it takes no sizes that are chosen at each call
     precisions  that it runs without leaving nodes to the CPU
     activations  of its int8, which an export then calibrates on some text; none where int8 needs no text
@@ -69,6 +70,7 @@ class Provider:
     plugin: str = ""
     library: str = ""
     has_memory: bool = False
+    recording: str = ""
     form: Form = "step"
     fixed: bool = False
     precisions: tuple[str, ...] = ("fp32",)
@@ -105,6 +107,7 @@ PROVIDERS: Mapping[str, Provider] = {
             install=_GPU,
             library="onnxruntime_providers_cuda",
             has_memory=True,
+            recording="enable_cuda_graph",
             form="fused",
             precisions=("fp32", "fp16"),
             note="the graph on the CPU; without a GPU, that it fails clearly",
@@ -130,7 +133,7 @@ PROVIDERS: Mapping[str, Provider] = {
                 "device_id trt_max_workspace_size trt_fp16_enable trt_bf16_enable trt_int8_enable "
                 "trt_min_subgraph_size trt_max_partition_iterations trt_engine_cache_enable trt_engine_cache_path "
                 "trt_engine_cache_prefix trt_timing_cache_enable trt_timing_cache_path trt_force_timing_cache "
-                "trt_builder_optimization_level trt_auxiliary_streams trt_cuda_graph_enable "
+                "trt_builder_optimization_level trt_auxiliary_streams "
                 "trt_context_memory_sharing_enable trt_profile_min_shapes trt_profile_opt_shapes "
                 "trt_profile_max_shapes trt_op_types_to_exclude trt_dla_enable trt_dla_core "
                 "trt_detailed_build_log trt_dump_subgraphs"
@@ -211,6 +214,7 @@ PROVIDERS: Mapping[str, Provider] = {
             install="pip install onnxruntime-ep-webgpu",
             plugin="onnxruntime_ep_webgpu",
             has_memory=True,
+            recording="enableGraphCapture",
             verified="emulation",
             note=f"Mesa's software Vulkan driver; {_SOFTWARE_GPU}",
             options=_words(

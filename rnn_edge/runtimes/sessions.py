@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
@@ -21,7 +22,10 @@ from rnn_edge.runtimes.providers import CPU, Provider, devices, find, import_onn
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["Place", "compile_graph", "open_session", "why_it_failed"]
+__all__ = ["UNRECORDED", "Place", "compile_graph", "numbered", "open_session", "records", "unrecorded", "why_it_failed"]
+
+UNRECORDED = -1
+"""The number of runs that are neither recorded nor replayed, where an option asks for that."""
 
 _MOST_THREADS = 1024
 
@@ -36,9 +40,30 @@ class Place(TypedDict, total=False):
     profile: str
 
 
+def records(place: Place) -> bool:
+    """Tell whether an option asks to record runs on an accelerator, and to replay them."""
+    return _recording(find(place.get("provider", CPU.name)), place.get("provider_options") or {})
+
+
+def unrecorded(place: Place) -> Place:
+    """Return a place without that option, for graphs whose inputs lie elsewhere at each run."""
+    option = find(place.get("provider", CPU.name)).recording
+    given = place.get("provider_options") or {}
+    return {**place, "provider_options": {name: value for name, value in given.items() if name != option}}
+
+
+@cache
+def numbered(number: int) -> onnxruntime.RunOptions:
+    """Return options of a run: the number that it is recorded under."""
+    options = import_onnxruntime().RunOptions()
+    options.add_run_config_entry("gpu_graph_id", str(number))
+    return options
+
+
 def open_session(
     graph: bytes,
     *,
+    recorded: bool = False,
     provider: str = "cpu",
     threads: int = 1,
     provider_options: Mapping[str, str] | None = None,
@@ -48,6 +73,7 @@ def open_session(
     """Return a session all of whose nodes run on `provider`.
 
     graph             an ONNX file's content, without external data
+    recorded          whether the caller numbers its runs, so that an option may ask to record them
     threads           of one operator; small networks are slower with more than one
     provider_options  passed through, once their names are known
     allow_fallback    run on the CPU, in part or altogether, what the provider does not, and warn
@@ -55,6 +81,8 @@ def open_session(
     """
     chosen, given = find(provider), dict(provider_options or {})
     _check(chosen, threads, given)
+    if not recorded and _recording(chosen, given):
+        raise ProviderError(f"only steps of a language model are recorded: leave out the option {chosen.recording}")
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -105,6 +133,10 @@ def why_it_failed(error: Exception, wanted: str, found: Sequence[NDArray[Any]]) 
         return ProviderError(f"the provider failed while it ran: {error}")
     arrays = ", ".join(f"{array.dtype} {array.shape}" for array in map(np.asarray, found))
     return TextError(f"the graph wants {wanted}; it got {arrays}")
+
+
+def _recording(provider: Provider, given: Mapping[str, str]) -> bool:
+    return given.get(provider.recording, "0") != "0"
 
 
 def _check(provider: Provider, threads: int, options: Mapping[str, str]) -> None:

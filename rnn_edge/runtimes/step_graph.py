@@ -20,7 +20,8 @@ from rnn_edge.runtimes.decoding import Position, Steps
 from rnn_edge.runtimes.device_steps import DeviceSteps, Helpers
 from rnn_edge.runtimes.names import ATTENTION, LOGITS, TOKENS, next_state_name
 from rnn_edge.runtimes.providers import CPU, find
-from rnn_edge.runtimes.sessions import Place, open_session, why_it_failed
+from rnn_edge.runtimes.recorded_steps import RecordedSteps, Recordings
+from rnn_edge.runtimes.sessions import UNRECORDED, Place, numbered, open_session, records, unrecorded, why_it_failed
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -36,7 +37,7 @@ class StepGraph:
     """
 
     def __init__(self, content: bytes, state_ports: Sequence[Port], **place: Unpack[Place]) -> None:
-        self._session = open_session(content, **place)
+        self._session = open_session(content, recorded=True, **place)
         self._ports = tuple(state_ports)
         self._names = [port.name for port in self._ports]
         found = [port.name for port in self._session.get_inputs()]
@@ -54,6 +55,8 @@ class StepGraph:
         self._one_row, self._one_token = batch == 1, time == 1
         self.vocab_size = given[LOGITS].shape[1]
         self._place = place
+        device = find(place.get("provider", CPU.name)).name
+        self._recordings = Recordings(self._session, self._names, device) if records(place) else None
         self._binds = not self._one_row and self._moving == self._names and not self.has_attention
 
     @classmethod
@@ -93,12 +96,14 @@ class StepGraph:
             if ran_on == CPU.full_name:
                 return BoundSteps(*bound, position)
             if find(self._place["provider"]).has_memory:
+                if self._recordings:
+                    return RecordedSteps(*bound, self._helpers, position, self._recordings)
                 return DeviceSteps(*bound, self._helpers, position)
         return Steps(self, position)
 
     @cached_property
     def _helpers(self) -> Helpers:
-        return Helpers(**self._place)
+        return Helpers(**unrecorded(self._place))
 
     def look(self, tokens: Ids, state: State) -> tuple[Floats, State, Floats]:
         """Read as `step` does; return also where the last token looked, float32 (batch, source), rows that sum to 1."""
@@ -132,7 +137,7 @@ class StepGraph:
 
     def _run(self, outputs: Sequence[str], tokens: Ids, state: State) -> list[Floats]:
         feed = dict(zip([TOKENS, *self._names], (tokens, *state), strict=True))
-        found: list[Floats] = self._session.run(outputs, feed)
+        found: list[Floats] = self._session.run(outputs, feed, numbered(UNRECORDED))
         return found
 
     def _after(self, before: State, moved: Sequence[Floats]) -> State:

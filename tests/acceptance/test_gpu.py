@@ -18,6 +18,7 @@ from rnn_edge.runtimes import StepGraph, by_provider, measure_providers, placeme
 from rnn_edge.runtimes.decoding import Steps, read, steps_from
 from rnn_edge.runtimes.device_steps import DeviceSteps
 from rnn_edge.runtimes.providers import PROVIDERS, why_not
+from rnn_edge.runtimes.recorded_steps import RecordedSteps
 
 pytestmark = [
     pytest.mark.gpu,
@@ -61,3 +62,31 @@ def test_states_and_scores_stay_on_the_gpu(target):
         (found, log_probs), (expected, others) = resident.scores.top(5), plain.scores.top(5)
         np.testing.assert_array_equal(found, expected)
         np.testing.assert_allclose(log_probs, others, atol=1e-4)
+
+
+@pytest.mark.parametrize("cell", ["elman", "gru", "lstm"])
+def test_a_gpu_replays_steps_that_it_recorded(cell):
+    """In `step` form; in `fused` form onnxruntime may refuse to record."""
+    export(tiny_checkpoint(cell=cell, num_layers=2), "model.rnn", ExportOptions(target="webgpu"))
+    bundle = Bundle.read(Path("model.rnn"))
+    place = {"provider": "cuda", "provider_options": {"enable_cuda_graph": "1"}}
+    there, here = StepGraph.from_bundle(bundle, **place), StepGraph.from_bundle(bundle)
+    searches = [
+        (steps_from(there, read(there, [prompt])), Steps(here, read(here, [prompt]))) for prompt in ([3, 4], [5])
+    ]
+    for number in range(64):
+        for replayed, plain in searches:
+            assert isinstance(replayed, RecordedSteps)
+            for rows in [[0, 0, 0], [2]] if number % 20 == 10 else [[0]]:
+                tokens = [7 + number % 8 + row for row in rows]
+                replayed.go_on(rows, tokens)
+                plain.go_on(rows, tokens)
+            one, other = replayed.position, plain.position
+            for found, expected in zip((one.logits, *one.state), (other.logits, *other.state), strict=True):
+                np.testing.assert_allclose(found, expected, atol=1e-4)
+    one, other = (replayed._recording for replayed, _ in searches)
+    before = [each.places[1].logits.numpy().copy() for each in (one, other)]
+    one._token.update_inplace(np.array([[7]]))
+    there._session.run_with_iobinding(other._ways[0], one._runs[0])  # replayed, it writes to its own places
+    changed = [(each.places[1].logits.numpy() != old).any() for each, old in zip((one, other), before, strict=True)]
+    assert changed == [True, False]

@@ -267,6 +267,57 @@ def test_states_stay_on_the_gpu(bundles):
         assert float(done.stdout.split()[-1]) <= 1e-5
 
 
+# Two searches of one row step in turns by what the GPU recorded, now and then as three rows. Compares with the CPU.
+RECORDED = """
+import json, sys
+import numpy as np
+import rnn_edge
+from pathlib import Path
+from rnn_edge.bundle import Bundle
+from rnn_edge.runtimes import StepGraph
+from rnn_edge.runtimes.decoding import Steps, read, steps_from
+from rnn_edge.runtimes.recorded_steps import RecordedSteps
+place = {"provider": "webgpu", "provider_options": {"enableGraphCapture": "1"}}
+bundle = Bundle.read(Path(sys.argv[1]))
+there, here = StepGraph.from_bundle(bundle, **place), StepGraph.from_bundle(bundle)
+generator, worst = np.random.default_rng(0), 0.0
+searches = [(steps_from(there, read(there, [prompt])), Steps(here, read(here, [prompt]))) for prompt in ([3, 4], [5])]
+for number in range(64):
+    for replayed, plain in searches:
+        assert isinstance(replayed, RecordedSteps)
+        for rows in [[0, 0, 0], [2]] if number % 20 == 10 else [[0]]:
+            tokens = generator.integers(0, 200, len(rows)).tolist()
+            replayed.go_on(rows, tokens)
+            plain.go_on(rows, tokens)
+        (found, _), (expected, _) = replayed.scores.top(5), plain.scores.top(5)
+        assert (found == expected).all()
+        one, other = replayed.position, plain.position
+        pairs = zip((one.logits, *one.state), (other.logits, *other.state))
+        worst = max([worst, *(float(abs(a - b).max()) for a, b in pairs)])
+recordings = [replayed._recording for replayed, _ in searches]
+assert sorted(there._session._captured_graph_bindings) == [1, 2, 3, 4]
+# Replayed on purpose with the places of the other search bound, it still writes to its own.
+one, other = recordings
+before = [each.places[1].logits.numpy().copy() for each in recordings]
+one._token.update_inplace(np.array([[7]]))
+there._session._sess.run_with_iobinding(other._ways[0]._iobinding, one._runs[0])
+changed = [bool((each.places[1].logits.numpy() != old).any()) for each, old in zip(recordings, before)]
+texts = [rnn_edge.load(sys.argv[1], **each).complete("import nu") for each in (place, {})]
+assert [each.text for each in texts[0]] == [each.text for each in texts[1]]
+print(json.dumps({"error": worst, "changed": changed}))
+"""
+
+
+def test_a_gpu_replays_steps_that_it_recorded(bundles):
+    for path in bundles["webgpu"]:
+        done = python("venv", RECORDED, str(path), **software_vulkan())
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout.splitlines()[-1])
+        assert (found["error"] <= 1e-5, found["changed"]) == (True, [True, False]), found
+    compared = compare("webgpu", {"enableGraphCapture": "1"}, bundles["webgpu"][:1], **software_vulkan())
+    assert (compared["elman"]["error"] <= 1e-5, compared["elman"]["same"]) == (True, 64)
+
+
 LOAD = "import json, rnn_edge; rnn_edge.load(sys.argv[1] or None, provider=sys.argv[2], **json.loads(sys.argv[3]))"
 
 

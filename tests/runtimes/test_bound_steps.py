@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from helpers import tiny_bundle
 
-from rnn_edge.errors import TextError
+from rnn_edge.errors import ProviderError, TextError
 from rnn_edge.runtimes import StepGraph
 from rnn_edge.runtimes.bound_steps import BoundSteps
 from rnn_edge.runtimes.decoding import Position, Steps, read, steps_from, take
 from rnn_edge.runtimes.device_steps import DeviceSteps, Helpers
+from rnn_edge.runtimes.recorded_steps import RecordedSteps, Recordings
 
 CELLS = [
     {"cell": "lstm", "num_layers": 2},
@@ -34,13 +35,37 @@ def on_device(graph: StepGraph, position: Position) -> Steps:
     return DeviceSteps(graph._session, graph._names, graph._explain, Helpers(), position)
 
 
+class Replaying:
+    """A session that replays, as an accelerator's does: what it ran under a number once it runs again and again."""
+
+    def __init__(self, session):
+        self._session = session
+        self.recorded = {}
+
+    def io_binding(self):
+        return self._session.io_binding()
+
+    def run_with_iobinding(self, way, options):
+        number = int(options.get_run_config_entry("gpu_graph_id"))
+        self._session.run_with_iobinding(way if number < 0 else self.recorded.setdefault(number, way), options)
+
+
+def recordings_of(graph: StepGraph) -> Recordings:
+    return Recordings(Replaying(graph._session), graph._names, "cpu")
+
+
+def recorded(graph: StepGraph, position: Position, recordings: Recordings | None = None) -> Steps:
+    recordings = recordings or recordings_of(graph)
+    return RecordedSteps(recordings._session, graph._names, graph._explain, Helpers(), position, recordings)
+
+
 @pytest.fixture
 def device_is_the_cpu(monkeypatch):
     monkeypatch.setattr("rnn_edge.runtimes.device_steps._DEVICE", "cpu")
 
 
 @pytest.mark.usefixtures("device_is_the_cpu")
-@pytest.mark.parametrize("begin", [steps_from, on_device])
+@pytest.mark.parametrize("begin", [steps_from, on_device, recorded])
 @pytest.mark.filterwarnings("ignore:LSTM with projections")
 @pytest.mark.parametrize("changes", CELLS, ids=lambda changes: "-".join(map(str, changes.values())))
 def test_rows_go_on_as_if_they_were_copied(changes, begin):
@@ -75,7 +100,7 @@ def test_rows_go_on_as_if_they_were_copied(changes, begin):
 
 
 @pytest.mark.usefixtures("device_is_the_cpu")
-@pytest.mark.parametrize("begin", [steps_from, on_device])
+@pytest.mark.parametrize("begin", [steps_from, on_device, recorded])
 def test_two_begin_at_one_position_and_do_not_meet(begin):
     graph = StepGraph.from_bundle(tiny_bundle(Path("model.rnn")))
     begun = read(graph, [[3], [4]])
@@ -107,3 +132,27 @@ def test_what_a_device_cannot_do_the_host_does():
         plain.go_on(rows, [5] * len(rows))
         assert same(steps.position, plain.position)
         assert np.array_equal(steps.scores.top(4)[0], plain.scores.top(4)[0])
+
+
+@pytest.mark.usefixtures("device_is_the_cpu")
+def test_rows_alone_are_recorded_once_for_each_search_that_steps_at_the_same_time():
+    graph = StepGraph.from_bundle(tiny_bundle(Path("model.rnn"), cell="lstm", num_layers=2))
+    recordings = recordings_of(graph)
+    for seed in range(3):
+        begun = [read(graph, [[3 + seed]]), read(graph, [[4, 5]])]
+        replayed = [recorded(graph, position, recordings) for position in begun]
+        plain = [Steps(graph, position) for position in begun]
+        for number in range(10):
+            for one, other in zip(replayed, plain, strict=True):
+                one.go_on([0], [number])
+                other.go_on([0], [number])
+            assert all(same(one.position, other.position) for one, other in zip(replayed, plain, strict=True))
+        assert sorted(recordings._session.recorded) == [1, 2, 3, 4]
+        del one, replayed
+
+
+@pytest.mark.usefixtures("device_is_the_cpu")
+def test_a_step_that_cannot_be_recorded_says_so():
+    graph = StepGraph.from_bundle(tiny_bundle(Path("model.rnn")))
+    with pytest.raises(ProviderError, match=r"cannot record and replay a step of this graph: .*leave out the option"):
+        recorded(graph, read(graph, [[3]])).go_on([0], [10**6])

@@ -125,9 +125,9 @@ def test_every_graph_is_opened_once_where_it_is_asked_to(monkeypatch):
     asked = []
     opened = rnn_edge.runtimes.sessions.open_session
 
-    def open_session(content, **choices):
+    def open_session(content, *, recorded=False, **choices):
         asked.append(choices)
-        return opened(content, **choices)
+        return opened(content, recorded=recorded, **choices)
 
     for module in ("step_graph", "whole_graph"):
         monkeypatch.setattr(f"rnn_edge.runtimes.{module}.open_session", open_session)

@@ -145,6 +145,17 @@ def test_options_are_checked_by_name_for_onnxruntime_ignores_others():
         open_session(b"", provider="cuda", provider_options={"device_id": 0})
 
 
+def test_only_steps_are_recorded():
+    """Replayed, another graph would read what lay in memory when it was recorded."""
+    known = ("cuda", "enable_cuda_graph", "device_id"), ("webgpu", "enableGraphCapture", "deviceId")
+    for provider, option, device in known:
+        place = {"provider": provider, "provider_options": {option: "1", device: "0"}}
+        with pytest.raises(ProviderError, match=f"only steps of a language model are recorded: leave out .* {option}"):
+            open_session(b"", **place)
+        assert sessions.unrecorded(place) == {"provider": provider, "provider_options": {device: "0"}}
+        assert not sessions.records(sessions.unrecorded(place))
+
+
 def test_a_missing_onnxruntime_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ProviderError, match=r"pip install 'rnn-edge\[cpu\]'"):
