@@ -1,53 +1,157 @@
-"""Resident memory of a running bundle over an empty ONNX Runtime session, as a multiple of its graph's size.
+"""Memory of loaded language models over a process that has loaded a tiny one, and where it goes. Needs Linux.
 
+python -m benchmarks.memory            # the built-in model, and three networks with random weights
 python -m benchmarks.memory BUNDLE...
 """
 
 from __future__ import annotations
 
+import gc
+import json
+import platform
 import subprocess
 import sys
+import tempfile
+import tracemalloc
+from collections.abc import Callable
+from importlib.metadata import version
+from itertools import islice, product
 from pathlib import Path
+from statistics import median
+from string import ascii_lowercase
 
-MEASURE = """
-import gc, sys
-from pathlib import Path
-import numpy, onnxruntime
-from rnn_edge.bundle import Bundle
-from rnn_edge.runtimes import StepGraph
+import numpy as np
+import tokenizers
 
-def resident():
-    gc.collect()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+import rnn_edge
+from rnn_edge.runtimes import BUILT_IN, LanguageModel, Model
+from rnn_edge.runtimes.memory import return_free_memory
+from rnn_edge.runtimes.sessions import open_session
 
-graphs = [StepGraph.from_bundle(Bundle.read(Path(path))) for path in sys.argv[1:]]
-for graph in graphs:
-    state = graph.start(1)
-    for _ in range(200):
-        logits, state = graph.step(numpy.array([[1]]), state)
-print(resident())
-"""
-ROUNDS = 5
+EMPTY = Path(__file__).parents[1] / "tests" / "data" / "format-1.rnn"  # 24 kB: as good as empty
+ROUNDS = 5  # each in a process of its own
+STEPS = 200
+NETWORKS = {
+    "keyboard": {"embedding_size": 96, "hidden_size": 670, "proj_size": 96, "tied": True, "coupled_gates": True},
+    "keyboard-wide": {"embedding_size": 96, "hidden_size": 670},
+    "5M": {"vocab_size": 4000, "embedding_size": 448, "hidden_size": 448, "num_layers": 2, "tied": True},
+}
+COLUMNS = ("file", "session", "vocabulary", "Python", "private", "code", "resident", "peak of loading")
 
 
 def main(paths: list[Path]) -> None:
     """Print a row for each bundle."""
-    smallest = Path(__file__).parents[1] / "tests" / "data" / "format-1.rnn"  # 24 kB: as good as empty
-    empty = _median(smallest)
-    print(f"an empty session: {empty / 1e6:.1f} MB resident, median of {ROUNDS}\n")
-    print("| bundle | graph, MB | resident over an empty session, MB | times the graph |\n| --- | --- | --- | --- |")
+    print(
+        f"Python {platform.python_version()}, {' '.join(platform.libc_ver())}, onnxruntime {version('onnxruntime')}, "
+        f"tokenizers {version('tokenizers')}; {ROUNDS} rounds, in MB\n"
+    )
+    print(f"| bundle | {' | '.join(COLUMNS)} | resident, times the file |\n| ---{' | ---' * (len(COLUMNS) + 1)} |")
     for path in paths:
-        size, resident = (path / "model.onnx").stat().st_size, _median(path) - empty
-        print(f"| {path.stem} | {size / 1e6:.2f} | {resident / 1e6:.2f} | {resident / size:.1f} |")
+        row = _row(path)
+        cells = " | ".join(f"{row[column] / 1e6:.2f}" for column in COLUMNS)
+        print(f"| {path.stem} | {cells} | {row['resident'] / row['file']:.1f} |")
 
 
-def _median(path: Path) -> int:
-    measured = [
-        int(subprocess.run([sys.executable, "-c", MEASURE, path], capture_output=True, check=True).stdout)
-        for _ in range(ROUNDS)
-    ]
-    return sorted(measured)[ROUNDS // 2]
+def whole(path: str) -> None:
+    """Print what a bundle adds to its process, private and of mapped files, once it has completed a text, as JSON."""
+    _complete(EMPTY)
+    private, code = _memory("RssAnon"), _memory("RssFile")
+    _forget_peak()
+    model = rnn_edge.load(path)
+    peak = _memory("VmHWM") - private - code
+    _complete(model)
+    measured = {"private": _memory("RssAnon") - private, "code": _memory("RssFile") - code}
+    print(json.dumps({**measured, "peak of loading": peak}))
+
+
+def session(path: str) -> None:
+    """Print what ONNX Runtime's session takes of the private memory, its steps included, as JSON."""
+    _complete(EMPTY)
+    before = _memory("RssAnon")
+    opened = open_session((Path(path) / "model.onnx").read_bytes())
+    tokens, *states = opened.get_inputs()
+    feed = {port.name: np.zeros((port.shape[0], 1, port.shape[2]), np.float32) for port in states}
+    feed[tokens.name] = np.array([[1]])
+    for _ in range(STEPS):
+        opened.run(None, feed)
+    print(json.dumps({"session": _memory("RssAnon") - before}))
+
+
+def vocabulary(path: str) -> None:
+    """Print what the tokenizers library takes of the private memory, as JSON."""
+    _complete(EMPTY)
+    before = _memory("RssAnon")
+    kept = tokenizers.Tokenizer.from_str((Path(path) / "tokenizer.json").read_text(encoding="utf-8"))
+    print(json.dumps({"vocabulary": _memory("RssAnon") - before}))
+    del kept
+
+
+def objects(path: str) -> None:
+    """Print what Python's own objects take, as JSON."""
+    _complete(EMPTY)
+    tracemalloc.start()
+    model = rnn_edge.load(path)
+    _complete(model)
+    gc.collect()
+    print(json.dumps({"Python": tracemalloc.get_traced_memory()[0]}))
+
+
+def _row(path: Path) -> dict[str, float]:
+    """Return bytes: medians of the whole, and the least of each part, which may lie in gaps that others left."""
+    rounds = [_elsewhere(whole, path) for _ in range(ROUNDS)]
+    row = {name: median(each[name] for each in rounds) for name in rounds[0]}
+    for measure in (session, vocabulary, objects):
+        row |= min((_elsewhere(measure, path) for _ in range(ROUNDS)), key=lambda found: tuple(found.values()))
+    return {**row, "resident": row["private"] + row["code"], "file": (path / "model.onnx").stat().st_size}
+
+
+def _elsewhere(measure: Callable[[str], None], path: Path) -> dict[str, float]:
+    """Measure in a process of its own."""
+    code = f"import sys; from benchmarks.memory import {measure.__name__} as measure; measure(sys.argv[1])"
+    measured: dict[str, float] = json.loads(subprocess.check_output([sys.executable, "-c", code, path]))
+    return measured
+
+
+def _complete(model: Model | Path) -> None:
+    """Complete a text; of a bundle that is dropped again, so that everything is imported that another one will need."""
+    model = rnn_edge.load(model) if isinstance(model, Path) else model
+    assert isinstance(model, LanguageModel)
+    model.complete("the", rnn_edge.GenerateOptions(max_new_tokens=STEPS))
+
+
+def _memory(name: str) -> int:
+    """Return one of this process's amounts of memory in bytes, as Linux calls it, without what is free."""
+    gc.collect()
+    return_free_memory()
+    (line,) = [each for each in Path("/proc/self/status").read_text().splitlines() if each.startswith(f"{name}:")]
+    return int(line.split()[1]) * 1024
+
+
+def _forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _make(directory: Path) -> list[Path]:
+    """Export networks with random weights, whose vocabularies are of made-up words, in int8."""
+    from rnn_edge.exporters import ExportOptions, export
+    from rnn_edge.modules import Checkpoint, build
+    from rnn_edge.spec import LanguageModelSpec
+    from rnn_edge.text import Tokenizer
+
+    paths = []
+    for name, sizes in NETWORKS.items():
+        spec = LanguageModelSpec(**{"vocab_size": 10_000, "cell": "lstm", **sizes})
+        words = ["".join(letters) for letters in islice(product(ascii_lowercase, repeat=6), 0, None, 9973)]
+        text = " ".join(words[: spec.vocab_size - 2])
+        source = Checkpoint(build(spec).eval(), Tokenizer.train("words", [text], vocab_size=spec.vocab_size))
+        options = ExportOptions(precision="int8", eval_text=text[:2000], max_loss=10)
+        paths.append(export(source, directory / f"{name}.rnn", options).path)
+    return paths
 
 
 if __name__ == "__main__":
-    main([Path(each) for each in sys.argv[1:]])
+    if sys.argv[1:]:
+        main([Path(each) for each in sys.argv[1:]])
+    else:
+        with tempfile.TemporaryDirectory() as directory:
+            main([BUILT_IN, *_make(Path(directory))])

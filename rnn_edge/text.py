@@ -237,7 +237,7 @@ def _kind_of(backend: tokenizers.Tokenizer) -> TokenizerKind:
         ("BPE", "ByteLevel"): "bpe",
         ("WordLevel", "no"): "whitespace",
     }
-    found = type(backend.model).__name__, type(backend.decoder).__name__ if backend.decoder else "no"
+    found = type(backend.model).__name__, "no" if backend.decoder is None else type(backend.decoder).__name__
     if found not in kinds:
         raise TextError(
             f"rnn-edge reads tokenizers of characters, words, white space and byte-level BPE; "

@@ -13,6 +13,7 @@ from rnn_edge.runtimes.decode_graph import DecodeGraph
 from rnn_edge.runtimes.embedder import Embedder
 from rnn_edge.runtimes.language_model import LanguageModel
 from rnn_edge.runtimes.measuring import AUTO, measure_providers
+from rnn_edge.runtimes.memory import return_free_memory
 from rnn_edge.runtimes.self_test import self_test as run_self_test
 from rnn_edge.runtimes.sessions import Place
 from rnn_edge.runtimes.step_graph import StepGraph
@@ -58,7 +59,12 @@ def load(path: str | Path | None = None, *, self_test: bool = False, **place: Un
                networks are slower with more
     raises     BundleError, ProviderError
     """
-    bundle = Bundle.read(BUILT_IN if path is None else Path(path))
+    model = _open(Bundle.read(BUILT_IN if path is None else Path(path)), place, self_test=self_test)
+    return_free_memory()  # by now the files are let go, too
+    return model
+
+
+def _open(bundle: Bundle, place: Place, *, self_test: bool) -> Model:
     spec, tokenizer = bundle.manifest.spec, bundle.tokenizer
     if place.get("provider") == AUTO:
         place["provider"] = measure_providers(bundle, threads=place.get("threads", 1))[0].provider
