@@ -40,7 +40,15 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from acceptance.browser import phone, phones, served
 
 WIDENED = "int8, widened at load"
-WAYS = ("fp32", "fp16", "int8", WIDENED)
+WAYS: dict[str, dict[str, Any]] = {
+    "fp32": {},
+    "fp16": {"precision": "fp16"},
+    "int8": {"precision": "int8"},
+    WIDENED: {},
+    "fp32, scores in two stages": {"preview": "fp32", "preview_rank": 64},
+    "int8, scores in two stages": {"precision": "int8", "preview": "int8", "preview_rank": 64},
+}
+_WIDE = 128  # an output layer for which two stages of rank 64 can pay
 ROUNDS, CHAIN = 6, 100
 CODE = """import numpy as np
 from pathlib import Path
@@ -116,10 +124,11 @@ class Page:
 
 
 def measure(subject: Subject, onnxruntime_web: Path) -> None:
-    """Print a line for each way of storing a network."""
+    """Print a line for each way of storing a network that can pay."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        paths = [_packaged(subject, way, Path(folder), onnxruntime_web) for way in WAYS]
-        browsers = stack.enter_context(phones(len(WAYS)))
+        ways = [way for way in WAYS if "preview" not in WAYS[way] or _output_width(subject) > _WIDE]
+        paths = [_packaged(subject, way, Path(folder), onnxruntime_web) for way in ways]
+        browsers = stack.enter_context(phones(len(ways)))
         pages = [
             Page(browser, stack.enter_context(served(path))) for browser, path in zip(browsers, paths, strict=True)
         ]
@@ -130,7 +139,7 @@ def measure(subject: Subject, onnxruntime_web: Path) -> None:
             for _ in range(ROUNDS)
         ]
         steps, keys = np.median(rounds, axis=0).T  # of each way
-        for number, way in enumerate(WAYS):
+        for number, way in enumerate(ways):
             _print(
                 subject.name,
                 way,
@@ -145,12 +154,16 @@ def measure(subject: Subject, onnxruntime_web: Path) -> None:
 
 
 def _packaged(subject: Subject, way: str, folder: Path, onnxruntime_web: Path) -> Path:
-    precision: Any = "fp32" if way == WIDENED else way
-    options = ExportOptions(precision=precision, eval_text=subject.typed * 20, max_loss=9)
+    options = ExportOptions(eval_text=subject.typed * 20, max_loss=9, **WAYS[way])
     bundle = export(subject.checkpoint, folder / f"{way}.rnn", options).path
     if way == WIDENED:
         _widen(bundle)
     return package(bundle, folder / way, "web", onnxruntime_web=onnxruntime_web)
+
+
+def _output_width(subject: Subject) -> int:
+    width: int = subject.checkpoint.model.output.weight.shape[1]  # type: ignore[union-attr]
+    return width
 
 
 def _widen(path: Path) -> None:

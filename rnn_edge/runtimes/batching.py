@@ -71,11 +71,8 @@ def advance_walks(walks: Sequence[Walks], steps: Steps, rules: Rules, options: G
         choose = randomly(rules, options, [generator for each in walks for generator in each.generators])
     else:
         choose = greedily(rules)
-    tokens, log_probs = choose(steps.scores, paths, rows)
-    longer = [
-        extend(path, token, log_prob, rules)
-        for path, token, log_prob in zip(paths, tokens.tolist(), log_probs.tolist(), strict=True)
-    ]
+    chosen = choose(steps.scores, paths, rows)
+    longer = [extend(path, *each, rules) for path, each in zip(paths, chosen, strict=True)]
     one_by_one = iter(longer)
     for each in walks:
         each.replace_live(one_by_one)

@@ -78,8 +78,8 @@ class Position:
     state: State
 
 
-Choose: TypeAlias = "Callable[[Scores, Sequence[Path], Sequence[int]], tuple[Ids, Floats | Doubles]]"
-"""From scores, each row's path and its index, to a token per row and its log-prob, (batch,).
+Choose: TypeAlias = Callable[[Scores, Sequence[Path], Sequence[int]], list[tuple[int, float]]]
+"""From scores, each row's path and its index, to a token per row and its log-prob.
 
 The token is NOTHING where none may follow.
 """
@@ -187,14 +187,13 @@ def score_tokens(model: StepModel, texts: Sequence[Sequence[int]]) -> list[Doubl
 def greedily(rules: Rules) -> Choose:
     """Choose each row's most probable token; of equals, the lowest id."""
 
-    def choose(scores: Scores, paths: Sequence[Path], _: Sequence[int]) -> tuple[Ids, Floats | Doubles]:
+    def choose(scores: Scores, paths: Sequence[Path], _: Sequence[int]) -> list[tuple[int, float]]:
         if not rules.looks_back:
-            candidates, log_probs = _highest(scores, 1, rules)
-            places = np.arange(len(paths)), log_probs.argmax(axis=1)
-            return candidates[places], log_probs[places]
+            best_two, log_probs = (column.tolist() for column in scores.top(2))  # for one may be the unknown word
+            places = [int(tokens[0] == rules.unknown_id) for tokens in best_two]
+            return [(best_two[row][place], log_probs[row][place]) for row, place in enumerate(places)]
         allowed = restrict(scores.logits, paths, rules)
-        tokens = np.where(allowed.max(axis=1) > -np.inf, allowed.argmax(axis=1), NOTHING)
-        return tokens, log_probs_of(scores.logits, np.arange(len(tokens)), tokens)
+        return _with_log_probs(scores, np.where(allowed.max(axis=1) > -np.inf, allowed.argmax(axis=1), NOTHING))
 
     return choose
 
@@ -202,15 +201,20 @@ def greedily(rules: Rules) -> Choose:
 def randomly(rules: Rules, options: GenerateOptions, generators: Sequence[np.random.Generator]) -> Choose:
     """Draw each row's token with its path's own generator."""
 
-    def choose(scores: Scores, paths: Sequence[Path], indices: Sequence[int]) -> tuple[Ids, Floats | Doubles]:
+    def choose(scores: Scores, paths: Sequence[Path], indices: Sequence[int]) -> list[tuple[int, float]]:
         drawn = [
             draw(row, options, generators[index]) if row.max() > -np.inf else NOTHING
             for row, index in zip(restrict(scores.logits, paths, rules), indices, strict=True)
         ]
-        tokens = np.array(drawn, dtype=np.int64)
-        return tokens, log_probs_of(scores.logits, np.arange(len(tokens)), tokens)
+        return _with_log_probs(scores, np.array(drawn, dtype=np.int64))
 
     return choose
+
+
+def _with_log_probs(scores: Scores, tokens: Ids) -> list[tuple[int, float]]:
+    """Return a token of each row with its log-prob."""
+    log_probs = log_probs_of(scores.logits, np.arange(len(tokens)), tokens)
+    return list(zip(tokens.tolist(), log_probs.tolist(), strict=True))
 
 
 def walk(
@@ -225,8 +229,8 @@ def walk(
     yield tuple(paths)
     steps = steps_from(model, position)
     while live:
-        tokens, log_probs = choose(steps.scores, [paths[index] for index in live], live)
-        for index, token, log_prob in zip(live, tokens.tolist(), log_probs.tolist(), strict=True):
+        chosen = choose(steps.scores, [paths[index] for index in live], live)
+        for index, (token, log_prob) in zip(live, chosen, strict=True):
             paths[index] = extend(paths[index], token, log_prob, rules)
         yield tuple(paths)
         rows = [row for row, index in enumerate(live) if paths[index].finish is None]
