@@ -74,7 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in (("trained", 12), ("asked", 100), ("hidden", 10), ("epochs", 100), ("seeds", 5)):
         parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--learning-rate", type=float, default=0.02)
+    parser.add_argument("--learning-rate", type=float, default=0.005)
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=CELLS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
