@@ -36,26 +36,23 @@ def served(folder: Path) -> Iterator[str]:
         server.server_close()
 
 
+PHONE = {"viewport": {"width": 390, "height": 700}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True}
+
+
 @contextmanager
-def phones(count: int):
-    """Yield browser contexts of a phone's size, each in a browser of its own."""
+def phones(count: int, **changes: object):
+    """Yield browser contexts of a phone's size, but for the changes, each in a browser of its own."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         launched = [playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) for _ in range(count)]
-        shape = {
-            "viewport": {"width": 390, "height": 700},
-            "device_scale_factor": 2,
-            "has_touch": True,
-            "is_mobile": True,
-        }
-        yield [browser.new_context(**shape) for browser in launched]
+        yield [browser.new_context(**{**PHONE, **changes}) for browser in launched]
         for browser in launched:
             browser.close()
 
 
 @contextmanager
-def phone():
+def phone(**changes: object):
     """Yield one such context."""
-    with phones(1) as (only,):
+    with phones(1, **changes) as (only,):
         yield only
