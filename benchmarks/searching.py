@@ -17,8 +17,9 @@ from benchmarks.workloads import WORKLOADS, Workload
 from rnn_edge.exporters.graphs import build, describe_graph
 from rnn_edge.exporters.weights import Plan
 from rnn_edge.runtimes import StepGraph
+from rnn_edge.runtimes.beams import beam_search
 from rnn_edge.runtimes.bench import Times, describe_machine, take_turns
-from rnn_edge.runtimes.decoding import Path, Rules, Steps, beam_search, greedily, read, steps_from, take, walk
+from rnn_edge.runtimes.decoding import Path, Rules, Steps, greedily, read, steps_from, take, walk
 
 TOKENS, BEAMS = 50, 5
 _COLUMNS = (

@@ -1,8 +1,8 @@
 """Whole searches as graphs: a prompt, a source or a vector in; finished sequences, their scores and states out.
 
 A Loop around one step of the network, which ends as soon as nothing can change. The choices are those of
-`runtimes/decoding.py`, with its order among equals, so that both give the same tokens; the contract of names and shapes
-is docs/bundle-format.md.
+`runtimes/decoding.py` and `runtimes/beams.py`, with their order among equals, so that both give the same tokens; the
+contract of names and shapes is docs/bundle-format.md.
 """
 
 from __future__ import annotations

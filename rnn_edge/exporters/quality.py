@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from rnn_edge.errors import ExportError
 from rnn_edge.exporters.opened import Opened
 from rnn_edge.runtimes.arrays import NOTHING, Floats, Ids, State
-from rnn_edge.runtimes.decoding import Path, Position, Rules, StepModel, beam_search
+from rnn_edge.runtimes.beams import beam_search
+from rnn_edge.runtimes.decoding import Path, Position, Rules, StepModel
 from rnn_edge.runtimes.names import LABELS, LOGITS
 from rnn_edge.runtimes.whole_graph import WholeGraph
 

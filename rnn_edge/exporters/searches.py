@@ -9,18 +9,8 @@ import numpy as np
 
 from rnn_edge.bundle import Search
 from rnn_edge.runtimes.arrays import State
-from rnn_edge.runtimes.decoding import (
-    Path,
-    Position,
-    Pruning,
-    Rules,
-    StepModel,
-    beam_search,
-    greedily,
-    randomly,
-    read,
-    walk,
-)
+from rnn_edge.runtimes.beams import Pruning, beam_search
+from rnn_edge.runtimes.decoding import Path, Position, Rules, StepModel, greedily, randomly, read, walk
 from rnn_edge.runtimes.options import GenerateOptions
 
 __all__ = ["begin_to_write", "search_on_host"]

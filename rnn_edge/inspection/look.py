@@ -12,7 +12,8 @@ from rnn_edge.errors import BundleError, TextError
 from rnn_edge.inspection.gates import Gate, read_gates
 from rnn_edge.inspection.properties import PROPERTIES, after_each, explained
 from rnn_edge.runtimes.arrays import Doubles, Floats, Ids, State
-from rnn_edge.runtimes.decoding import Path, Position, Rules, StepModel, beam_search, step
+from rnn_edge.runtimes.beams import beam_search
+from rnn_edge.runtimes.decoding import Path, Position, Rules, StepModel, step
 from rnn_edge.runtimes.paths import rank
 from rnn_edge.runtimes.scores import best, log_softmax
 from rnn_edge.runtimes.step_graph import StepGraph

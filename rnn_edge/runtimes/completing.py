@@ -19,22 +19,10 @@ from rnn_edge.errors import OptionsError, RnnEdgeError
 from rnn_edge.runtimes.arrays import join_states
 from rnn_edge.runtimes.bad_words import BadWords
 from rnn_edge.runtimes.batching import Admit, Search, Walks, advance_walks, in_turn
+from rnn_edge.runtimes.beams import BeamSearch, Pruning, Uncovered, advance
 from rnn_edge.runtimes.coverage import CoveringModel, uncovered
 from rnn_edge.runtimes.covers import Cover, best_covers, follow, spell
-from rnn_edge.runtimes.decoding import (
-    BeamSearch,
-    Position,
-    Pruning,
-    StepModel,
-    Uncovered,
-    advance,
-    greedily,
-    join,
-    randomly,
-    read,
-    take,
-    walk,
-)
+from rnn_edge.runtimes.decoding import Position, StepModel, greedily, join, randomly, read, take, walk
 from rnn_edge.runtimes.options import GenerateOptions
 from rnn_edge.runtimes.paths import FinishReason, Path, Rules, begin, rank, score
 from rnn_edge.runtimes.scores import draw

@@ -9,8 +9,9 @@ from helpers import darwin_checkpoint, shared
 from runtimes.fakes import about
 
 from rnn_edge.bundle import Bundle
+from rnn_edge.runtimes.beams import beam_search
 from rnn_edge.runtimes.decoding import Path as Tokens
-from rnn_edge.runtimes.decoding import Rules, beam_search, read
+from rnn_edge.runtimes.decoding import Rules, read
 from rnn_edge.runtimes.step_graph import StepGraph
 
 

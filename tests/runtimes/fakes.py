@@ -12,13 +12,19 @@ from itertools import product
 
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 from rnn_edge.runtimes.arrays import Floats, Ids, State
+from rnn_edge.runtimes.decoding import Path, Rules, read, walk
 
 History = tuple[int, ...]
 Scores = Callable[[History], Sequence[float]]
 Looks = Callable[[History], Sequence[float]]
 """Where a network looks when it writes the token after a history."""
+
+seeds = st.integers(0, 2**32 - 1)
+RULES = Rules(token_bytes=[b"a", b"b", b"c", b"d"], end_id=None, unknown_id=None, max_new_tokens=3)
+prompts_of = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=4), min_size=1, max_size=4)
 
 about = partial(pytest.approx, abs=1e-5)
 """Log-probs of float32 scores."""
@@ -269,3 +275,8 @@ class RememberingPair:
                 source = [token for token in history if token >= 1000]
                 remembered = state[2][:, row, 0][state[3][:, row, 0]]
                 assert remembered.tolist() == source[:: self._joined]
+
+
+def walk_to_the_end(model, prompts, choose, rules, starts=None):
+    *_, paths = walk(model, starts or [Path()] * len(prompts), read(model, prompts), choose, rules)
+    return paths

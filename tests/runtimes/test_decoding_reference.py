@@ -14,8 +14,9 @@ from runtimes.fakes import LookingModel, RememberingModel, about, random_looks, 
 from runtimes.reference import Setting
 
 from rnn_edge.runtimes.bad_words import BadWords
+from rnn_edge.runtimes.beams import Pruning, beam_search
 from rnn_edge.runtimes.coverage import CoveringModel, uncovered
-from rnn_edge.runtimes.decoding import Path, Pruning, Rules, beam_search, greedily, randomly, read, walk
+from rnn_edge.runtimes.decoding import Path, Rules, greedily, randomly, read, walk
 from rnn_edge.runtimes.options import GenerateOptions
 from rnn_edge.runtimes.paths import score
 
