@@ -2,7 +2,7 @@
 
 python -m benchmarks                                        # everything; alternatives that are missing are skipped
 python -m benchmarks --workload keyboard --rounds 1 --seconds 0 --starts 0 --without torch.compile    # a quick look
-python -m benchmarks --show results.json                    # the tables of an earlier run
+python -m benchmarks --show results.json                    # the tables of an earlier run, or of several
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure what was asked for, and print it as Markdown."""
     options = _parse(arguments)
     if options.show:
-        report = Report.from_dict(json.loads(options.show.read_text(encoding="utf-8")))
+        report = Report.joined(
+            [Report.from_dict(json.loads(file.read_text(encoding="utf-8"))) for file in options.show]
+        )
     else:
         report = _measure(options)
         if options.json:
@@ -93,7 +95,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--starts", type=int, default=defaults.starts, help="processes for a cold start; 0 for none")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw them here; needs matplotlib")
-    parser.add_argument("--show", type=Path, metavar="FILE", help="measure nothing; print what --json wrote")
+    parser.add_argument(
+        "--show", type=Path, nargs="+", metavar="FILE", help="measure nothing; print what --json wrote, of one machine"
+    )
     return parser.parse_args(arguments)
 
 

@@ -39,6 +39,15 @@ class Report:
         rows = [Row(**{**row, "rounds": tuple(row["rounds"])}) for row in values["rows"]]
         return cls(values["machine"], values["settings"], rows, values["skipped"])
 
+    @classmethod
+    def joined(cls, reports: Sequence[Report]) -> Report:
+        """Return several runs on one machine, with the same settings, as one."""
+        first = reports[0]
+        if any((each.machine, each.settings) != (first.machine, first.settings) for each in reports):
+            raise SystemExit("these are of different machines, versions or settings: show them one by one")
+        rows = [row for each in reports for row in each.rows]
+        return cls(first.machine, first.settings, rows, [reason for each in reports for reason in each.skipped])
+
     def lines(self) -> Iterator[str]:
         """Yield everything as Markdown."""
         found = index(self.rows)
