@@ -123,9 +123,9 @@ class BeamSearch:
         scores     a row for each live path
         uncovered  what paths that grow from a row leave uncovered, float64 (live paths,)
         """
-        diverse = self._pruning.num_groups > 1
-        # How many paths of earlier groups took each token.
-        crowd = np.zeros(scores.logits.shape[1]) if diverse else None
+        crowd: Doubles | None = None  # how many paths of earlier groups took each token
+        if self._pruning.num_groups > 1:
+            crowd = np.zeros(scores.logits.shape[1])
         parents: list[int] = []
         first = 0  # row of the group's first path
         for group, paths in enumerate(self._live):

@@ -101,10 +101,8 @@ class BoundSteps(Steps):
         """Begin anew with buffers for so many rows."""
         self._capacity, self._in_order = rows, list(range(rows))
         self._known: dict[int, _Rows] = {}
-        self._token_buffer, self._logits_buffer = (
-            np.empty(rows, np.int64),
-            np.empty(rows * self._vocab_size, np.float32),
-        )
+        self._token_buffer = np.empty(rows, np.int64)
+        self._logits_buffer = np.empty(rows * self._vocab_size, np.float32)
         sizes = [layers * rows * width for layers, width in self._sizes]
         self._state_buffers = [[np.empty(size, np.float32) for size in sizes] for _ in range(2)]
 
