@@ -14,6 +14,9 @@ from rnn_edge.spec import LanguageModelSpec
 __all__ = ["WORKLOADS", "PlainStep", "Workload"]
 
 
+_RANK = 64  # of an output matrix
+
+
 @dataclass(frozen=True)
 class Workload:
     """A network, and what it stands for."""
@@ -23,9 +26,17 @@ class Workload:
     spec: LanguageModelSpec
 
     def model(self) -> LanguageModel:
-        """Return the network; the same weights every time."""
+        """Return the network; the same weights every time.
+
+        An output matrix of its own is given a low rank: of one without any, no preview could be made.
+        """
         torch.manual_seed(0)
-        return LanguageModel(self.spec).eval()
+        model = LanguageModel(self.spec).eval()
+        if not self.spec.tied:
+            weight = model.output.weight.data
+            down, up = torch.randn(len(weight), _RANK), torch.randn(_RANK, weight.shape[1])
+            weight.copy_(down @ up * (weight.std() / _RANK**0.5))
+        return model
 
     @property
     def sizes(self) -> list[tuple[int, int]]:

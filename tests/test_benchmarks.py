@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -201,6 +202,23 @@ def test_the_whole_runs_and_says_what_it_skipped(tmp_path):
         skipped = any(f": {alternative.name} in" in reason for reason in found["skipped"])
         assert skipped or alternative.name in {name for name, _ in entered} | {"torch.compile"}
     assert "| rnn-edge | int8 |" in printed
+
+
+@pytest.mark.skipif(
+    (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="AMX is x86-64's, and the filter Linux's"
+)
+def test_amx_is_refused_to_a_process_and_its_children():
+    asks = "import ctypes; print(ctypes.CDLL(None).syscall(158, 0x1022, ctypes.byref(ctypes.c_ulong())))"
+    command = [sys.executable, "-c", asks]
+    code = (
+        f"from benchmarks.without_amx import refuse_amx; import subprocess; {{}}subprocess.run({command!r}, check=True)"
+    )
+    answers = [
+        subprocess.check_output([sys.executable, "-c", code.format(each)], text=True) for each in ("", "refuse_amx(); ")
+    ]
+    if answers[0].strip() != "0":
+        pytest.skip("this Linux does not speak of AMX")
+    assert answers[1].strip() == "-1"
 
 
 def test_sessions_that_step_together_say_what_each_says_alone():

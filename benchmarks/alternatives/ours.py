@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from rnn_edge.runtimes import StepGraph
 from rnn_edge.runtimes.arrays import Floats, Ids
 from rnn_edge.runtimes.decoding import Position, steps_from
 from rnn_edge.runtimes.top_k import top_k
+
+_RANK = 64
 
 
 class _Ours(Runner):
@@ -38,7 +39,7 @@ class _Ours(Runner):
         return top_k(logits, count)
 
 
-def _convert_ours(source: Source, **choices: Any) -> Path:
+def _convert_ours(source: Source, preview: dict[str, Any] | None = None) -> Path:
     from rnn_edge.exporters import ExportOptions, export
     from rnn_edge.modules import Checkpoint
     from rnn_edge.text import Tokenizer
@@ -46,19 +47,25 @@ def _convert_ours(source: Source, **choices: Any) -> Path:
     letters = [chr(0x4E00 + number) for number in range(source.workload.spec.vocab_size - 1)]
     checkpoint = Checkpoint(source.workload.model(), Tokenizer.characters(["</s>", *letters]))
     # Random weights predict nothing, so that there is nothing to lose; the gate wants to be asked all the same.
-    options = ExportOptions(precision=source.precision, eval_text="".join(letters[:99]), max_loss=10, **choices)
+    options = ExportOptions(precision=source.precision, eval_text="".join(letters[:99]), max_loss=10, **(preview or {}))
     return export(checkpoint, source.directory / "model.rnn", options).path
 
 
 OURS = Alternative("rnn-edge", ("onnxruntime",), ("onnxruntime",), ("fp32", "int8", "int4"), _convert_ours, _Ours)
 
+
+def _convert_two_stages(source: Source) -> Path:
+    rank = _RANK if source.precision == "int8" else None  # in int8, a preview of full rank would cost as much
+    return _convert_ours(source, {"preview": "int8", "preview_rank": rank})
+
+
 TWO_STAGE = Alternative(
     "rnn-edge, two-stage",
     OURS.packages,
     OURS.modules,
-    ("fp32",),
-    partial(_convert_ours, preview="int8"),
+    ("fp32", "int8"),
+    _convert_two_stages,
     _Ours,
     tail="int8",
 )
-"""Exact scores of the best tokens, chosen by a preview of all; of low rank it would tell nothing of random weights."""
+"""Exact scores of the best tokens, chosen by a preview of all: in fp32 by one in int8, in int8 by one of low rank."""
