@@ -15,6 +15,7 @@ __all__ = [
     "draw",
     "log_probs_of",
     "log_softmax",
+    "log_totals",
     "min_p_of",
     "require_numbers",
     "top_k_of",
@@ -24,17 +25,17 @@ __all__ = [
 
 def log_softmax(logits: Floats | Doubles) -> Doubles:
     """Return natural log-probs, float64, of scores along the last axis; -inf stays -inf."""
-    log_probs: Doubles = logits - _log_totals(logits)[..., None]
+    log_probs: Doubles = logits - log_totals(logits)[..., None]
     return log_probs
 
 
 def log_probs_of(logits: Floats, rows: Ids, tokens: Ids) -> Doubles:
     """Return the log-probs of some tokens, float64, each in a row of scores (batch, vocab)."""
-    log_probs: Doubles = logits[rows, tokens] - _log_totals(logits)[rows]
+    log_probs: Doubles = logits[rows, tokens] - log_totals(logits)[rows]
     return log_probs
 
 
-def _log_totals(logits: Floats | Doubles) -> Doubles:
+def log_totals(logits: Floats | Doubles) -> Doubles:
     """Return log(sum(exp(scores))) along the last axis, float64: a score less this is a log-prob.
 
     The powers stay in the precision of the scores: seven digits, and half the time that a greedy token takes.

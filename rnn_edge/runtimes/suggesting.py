@@ -11,7 +11,7 @@ import math
 import unicodedata
 from codecs import utf_8_decode
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from heapq import heappop, heappush
 from itertools import count
@@ -20,17 +20,17 @@ from typing import TypeAlias
 import numpy as np
 
 from rnn_edge.errors import OptionsError
-from rnn_edge.runtimes.arrays import Doubles, Ids, State, join_states, reorder
+from rnn_edge.runtimes.arrays import Floats, Ids, State, join_states
 from rnn_edge.runtimes.decoding import Position, StepModel, step
 from rnn_edge.runtimes.lexicon import Lexicon
-from rnn_edge.runtimes.scores import log_softmax
+from rnn_edge.runtimes.scores import log_totals
 from rnn_edge.runtimes.token_table import TokenTable
 from rnn_edge.text import Tokenizer
 
 __all__ = ["SuggestOptions", "Suggester", "Suggestion", "enough", "is_of_word", "keep_places"]
 
 _READ_AT_ONCE = 4  # paths; each costs a row of one step of the model
-_CHILDREN_AT_ONCE = 16  # of a path, that are looked at together
+_SORTED_AT_ONCE = 16  # children of a path; most are never looked at
 _OUTCOMES_KEPT = 128
 _RANGES = {"num_suggestions": (1, 100), "num_words": (0, 20), "max_reads": (1, 1_000_000)}
 
@@ -125,15 +125,32 @@ class _Node:
     state: State
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _Siblings:
-    """Children of a path that were not looked at yet, by their index in `outcomes`."""
+    """Children of a path that were not looked at yet, best first."""
 
-    log_probs: Doubles
-    indices: Ids
-    outcomes: _Outcomes
-    text: str
-    state: State
+    def __init__(self, logits: Floats, gained: float, outcomes: _Outcomes, text: str, state: State) -> None:
+        """Begin with all children: `logits` are those of `outcomes.ids`; with `gained`, they are log-probs."""
+        self.outcomes, self.text, self.state = outcomes, text, state
+        self._logits, self._gained = logits, gained
+        self._next: list[int] = []  # of `outcomes.single`, best last
+        self._rest = np.arange(len(logits))
+
+    def best(self) -> float:
+        """Return the best one's log-prob, or -inf where there is none."""
+        if not self._next:
+            self._sort_some()
+        return self._gained + float(self._logits[self._next[-1]]) if self._next else -math.inf
+
+    def take(self) -> int:
+        """Take the best one, by its index in `outcomes`; there is one."""
+        return self._next.pop()
+
+    def _sort_some(self) -> None:
+        some = self._rest
+        if len(some) > _SORTED_AT_ONCE:
+            some = some[np.argpartition(-self._logits[some], _SORTED_AT_ONCE)]
+        some, self._rest = some[:_SORTED_AT_ONCE], some[_SORTED_AT_ONCE:]
+        self._next = some[np.argsort(-self._logits[some], kind="stable")][::-1].tolist()
 
 
 _Entry: TypeAlias = "tuple[float, int, str | _Node | _Siblings]"
@@ -174,7 +191,7 @@ class Suggester:
                 user_words, settled=len(search.typed_word) - len(_last_word(pending, options.joiners))
             )
         place = _Place(bool(search.typed_word), options.num_words)
-        search.expand(log_softmax(position.logits)[0], "", b"", pending.encode(), place, position.state)
+        search.expand(position, 0, "", b"", pending.encode(), place)
         return search.run()
 
     def _work_out(self, place: _Place, partial: bytes, left: bytes, joiners: str) -> _Outcomes:
@@ -239,55 +256,53 @@ class _Search:
                     told.add(entry)
                     yield Suggestion(entry, -negated, exact=self._reads_left >= 0)
             elif isinstance(entry, _Siblings):
-                self._look_at(entry)
+                self._look_at(entry, -negated)
             else:
                 self._read([entry, *self._next_nodes()])
 
     def expand(
-        self,
-        log_probs: Doubles,
-        text: str,
-        partial: bytes,
-        left: bytes,
-        place: _Place,
-        state: State,
-        before: float = 0.0,
+        self, position: Position, row: int, text: str, partial: bytes, left: bytes, place: _Place, before: float = 0.0
     ) -> None:
-        """Queue what may follow a path, whose log-prob is `before`; log_probs float64 (vocab,)."""
+        """Queue what may follow a path that stands at a row of a position, and whose log-prob is `before`."""
+        logits, state = position.logits[row], tuple(part[:, row : row + 1] for part in position.state)
+        gained = before - float(log_totals(logits))
         outcomes = self._outcomes(place, partial, left, self._options.joiners)
         for ending, tokens in outcomes.together:
-            self._end(text + ending, before + _log_sum(log_probs[tokens]))
+            self._end(text + ending, gained + _log_sum(logits[tokens]))
         if len(outcomes.ids):
-            of_singles = before + log_probs[outcomes.ids]
-            self._look_at(_Siblings(of_singles, np.arange(len(of_singles)), outcomes, text, state))
+            self._queue_best(_Siblings(logits[outcomes.ids], gained, outcomes, text, state))
 
     def _end(self, text: str, log_prob: float) -> None:
         """Queue a suggestion."""
         if self._fits(text, ended=True):
             self._push(log_prob, _trimmed(text, self._options.joiners))
 
-    def _look_at(self, siblings: _Siblings) -> None:
-        """Queue the best few children, and the rest of them behind."""
-        indices, log_probs = siblings.indices, siblings.log_probs
-        if len(indices) > _CHILDREN_AT_ONCE:
-            indices = indices[np.argpartition(-log_probs[indices], _CHILDREN_AT_ONCE)]
-            rest = indices[_CHILDREN_AT_ONCE:]
-            self._push(float(log_probs[rest].max()), replace(siblings, indices=rest))
-        for child in indices[:_CHILDREN_AT_ONCE].tolist():
-            outcome, log_prob = siblings.outcomes.single[child], float(log_probs[child])
-            if isinstance(outcome, str):
-                self._end(siblings.text + outcome, log_prob)
-            elif self._fits(text := siblings.text + outcome.text, ended=False):
-                token = int(siblings.outcomes.ids[child])
-                node = _Node(log_prob, text, outcome.partial, outcome.left, outcome.place, token, siblings.state)
-                self._push(log_prob, node)
+    def _queue_best(self, siblings: _Siblings) -> None:
+        """Queue what is left of some children by the best of them."""
+        self._push(siblings.best(), siblings)
+
+    def _look_at(self, siblings: _Siblings, log_prob: float) -> None:
+        """Queue the best child, whose log-prob is known, and the others behind it."""
+        child = siblings.take()
+        outcome = siblings.outcomes.single[child]
+        if isinstance(outcome, str):
+            self._end(siblings.text + outcome, log_prob)
+        elif self._fits(text := siblings.text + outcome.text, ended=False):
+            token = int(siblings.outcomes.ids[child])
+            node = _Node(log_prob, text, outcome.partial, outcome.left, outcome.place, token, siblings.state)
+            self._push(log_prob, node)
+        self._queue_best(siblings)
 
     def _next_nodes(self) -> Iterator[_Node]:
         """Take the open paths at the head of the queue, as many as are read at once."""
-        for _ in range(_READ_AT_ONCE - 1):
-            if not self._queue or not isinstance(self._queue[0][2], _Node):
-                return
-            yield heappop(self._queue)[2]  # type: ignore[misc]
+        wanted = _READ_AT_ONCE - 1
+        while wanted and self._queue and not isinstance(self._queue[0][2], str):
+            negated, _, entry = heappop(self._queue)
+            if isinstance(entry, _Siblings):
+                self._look_at(entry, -negated)
+            else:
+                wanted -= 1
+                yield entry  # type: ignore[misc]
 
     def _read(self, nodes: Sequence[_Node]) -> None:
         """Read the last token of some paths, and queue what may follow; beyond the limit, give them up."""
@@ -295,9 +310,8 @@ class _Search:
         if self._reads_left < 0:
             return
         position = step(self._model, [node.token for node in nodes], join_states(node.state for node in nodes))
-        for row, (node, log_probs) in enumerate(zip(nodes, log_softmax(position.logits), strict=True)):
-            state = reorder(position.state, [row])
-            self.expand(log_probs, node.text, node.partial, node.left, node.place, state, node.log_prob)
+        for row, node in enumerate(nodes):
+            self.expand(position, row, node.text, node.partial, node.left, node.place, node.log_prob)
 
     def _fits(self, text: str, *, ended: bool) -> bool:
         """Tell whether all words of a suggestion are in the lexicon, or its last one may yet be."""
@@ -404,6 +418,5 @@ def _trimmed(text: str, joiners: str) -> str:
     return text
 
 
-def _log_sum(log_probs: Doubles) -> float:
-    highest = float(log_probs.max())
-    return highest + math.log(float(np.exp(log_probs - highest).sum())) if highest > -math.inf else -math.inf
+def _log_sum(logits: Floats) -> float:
+    return float(log_totals(logits)) if logits.max() > -math.inf else -math.inf
