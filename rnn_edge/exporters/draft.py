@@ -56,9 +56,9 @@ def value(name: str, shape: list[int | str], dtype: ir.DataType = ir.DataType.FL
     return ir.val(name, dtype=dtype, shape=shape)
 
 
-def _keep_names_apart(graph: ir.Graph) -> None:
-    """Rename what a subgraph calls like a value of the graph around it; the pass overlooks those that come later."""
-    outer = {each.name for each in (*graph.inputs, *graph.initializers.values(), *_results(graph))}
+def _keep_names_apart(graph: ir.Graph, outer: frozenset[str | None] = frozenset()) -> None:
+    """Rename what a subgraph calls like a value of a graph around it; the pass overlooks those that come later."""
+    outer |= {each.name for each in (*graph.inputs, *graph.initializers.values(), *_results(graph))}
     for node in graph:
         for attribute in node.attributes.values():
             if attribute.type == ir.AttributeType.GRAPH:
@@ -68,7 +68,8 @@ def _keep_names_apart(graph: ir.Graph) -> None:
                 for each in values:
                     if each.name in outer:
                         each.name = next(name for n in count(1) if (name := f"{each.name}_inner{n}") not in taken)
-                        taken.add(each.name)
+                        taken |= {each.name}
+                _keep_names_apart(inner, outer)
 
 
 def _results(graph: ir.Graph) -> Iterator[ir.Value]:
