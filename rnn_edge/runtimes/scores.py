@@ -17,6 +17,7 @@ __all__ = [
     "log_softmax",
     "log_totals",
     "min_p_of",
+    "powers_of",
     "require_numbers",
     "top_k_of",
     "top_p_of",
@@ -46,6 +47,15 @@ def log_totals(logits: Floats | Doubles) -> Doubles:
     np.exp(powers, out=powers)
     log_totals: Doubles = np.log(powers.sum(axis=-1), dtype=np.float64) + highest[..., 0]
     return log_totals
+
+
+def powers_of(logits: Floats) -> tuple[float, Floats, float]:
+    """Return the highest of some scores, float32 (n,), exp(scores - highest), and the sum of these."""
+    highest = logits.max(keepdims=True)
+    require_numbers(highest)
+    powers = logits - highest
+    np.exp(powers, out=powers)
+    return float(highest[0]), powers, float(powers.sum())
 
 
 def require_numbers(highest: Floats | Doubles) -> None:

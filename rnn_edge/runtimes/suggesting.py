@@ -23,7 +23,7 @@ from rnn_edge.errors import OptionsError
 from rnn_edge.runtimes.arrays import Floats, Ids, State, join_states
 from rnn_edge.runtimes.decoding import Position, StepModel, step
 from rnn_edge.runtimes.lexicon import Lexicon
-from rnn_edge.runtimes.scores import log_totals
+from rnn_edge.runtimes.scores import log_totals, powers_of
 from rnn_edge.runtimes.token_table import TokenTable
 from rnn_edge.text import Tokenizer
 
@@ -32,6 +32,7 @@ __all__ = ["SuggestOptions", "Suggester", "Suggestion", "enough", "is_of_word", 
 _READ_AT_ONCE = 4  # paths; each costs a row of one step of the model
 _SORTED_AT_ONCE = 16  # children of a path; most are never looked at
 _OUTCOMES_KEPT = 128
+_LEAST_MASS = 1e-30  # of powers in float32; what is less has lost digits
 _RANGES = {"num_suggestions": (1, 100), "num_words": (0, 20), "max_reads": (1, 1_000_000)}
 
 
@@ -96,14 +97,36 @@ class _Opening:
 
 
 @dataclass(frozen=True, slots=True)
+class _Ending:
+    """Tokens that end the suggestion in the same way: what they still add to it, and their ids, at least two.
+
+    others  the ids of all other tokens, where those are fewer
+    """
+
+    text: str
+    ids: Ids
+    others: Ids | None
+
+    def log_share(self, powers: Floats, total: float, logits: Floats) -> float:
+        """Return the log-prob of these tokens together; of the scores' powers, float32 (vocab,), and their sum."""
+        mass = 0.0 if self.others is None else total - float(powers[self.others].sum())
+        if mass < total / 2:  # a difference of almost equals would have no digits left
+            mass = float(powers[self.ids].sum())
+        if mass >= _LEAST_MASS:
+            return math.log(mass / total)
+        mine = logits[self.ids]
+        return float(log_totals(mine) - log_totals(logits)) if mine.max() > -math.inf else -math.inf
+
+
+@dataclass(frozen=True, slots=True)
 class _Outcomes:
     """What each token comes to.
 
-    together  ids of tokens that end the suggestion in the same way, at least two, by what they still add to it
+    together  endings that several tokens share
     single    what each of `ids` comes to by itself: an end, or an opening
     """
 
-    together: tuple[tuple[str, Ids], ...]
+    together: tuple[_Ending, ...]
     ids: Ids
     single: tuple[str | _Opening, ...]
 
@@ -137,20 +160,19 @@ class _Siblings:
 
     def best(self) -> float:
         """Return the best one's log-prob, or -inf where there is none."""
-        if not self._next:
-            self._sort_some()
-        return self._gained + float(self._logits[self._next[-1]]) if self._next else -math.inf
+        if self._next:
+            return self._gained + float(self._logits[self._next[-1]])
+        return self._gained + float(self._logits[self._rest].max(initial=-math.inf))
 
     def take(self) -> int:
         """Take the best one, by its index in `outcomes`; there is one."""
+        if not self._next:
+            some = self._rest
+            if len(some) > _SORTED_AT_ONCE:
+                some = some[np.argpartition(-self._logits[some], _SORTED_AT_ONCE)]
+            some, self._rest = some[:_SORTED_AT_ONCE], some[_SORTED_AT_ONCE:]
+            self._next = some[np.argsort(-self._logits[some], kind="stable")][::-1].tolist()
         return self._next.pop()
-
-    def _sort_some(self) -> None:
-        some = self._rest
-        if len(some) > _SORTED_AT_ONCE:
-            some = some[np.argpartition(-self._logits[some], _SORTED_AT_ONCE)]
-        some, self._rest = some[:_SORTED_AT_ONCE], some[_SORTED_AT_ONCE:]
-        self._next = some[np.argsort(-self._logits[some], kind="stable")][::-1].tolist()
 
 
 _Entry: TypeAlias = "tuple[float, int, str | _Node | _Siblings]"
@@ -211,10 +233,15 @@ class Suggester:
             ends.setdefault("", []).extend(self._others)
         single |= {tokens[0]: text for text, tokens in ends.items() if len(tokens) == 1}
         return _Outcomes(
-            tuple((text, np.array(tokens, dtype=np.int64)) for text, tokens in ends.items() if len(tokens) > 1),
+            tuple(self._ending(text, tokens) for text, tokens in ends.items() if len(tokens) > 1),
             np.array(list(single), dtype=np.int64),
             tuple(single.values()),
         )
+
+    def _ending(self, text: str, tokens: list[int]) -> _Ending:
+        ids, vocab_size = np.array(tokens, dtype=np.int64), len(self._table.token_bytes)
+        fewer = 2 * len(ids) > vocab_size
+        return _Ending(text, ids, np.setdiff1d(np.arange(vocab_size), ids) if fewer else None)
 
 
 class _Search:
@@ -265,11 +292,12 @@ class _Search:
     ) -> None:
         """Queue what may follow a path that stands at a row of a position, and whose log-prob is `before`."""
         logits, state = position.logits[row], tuple(part[:, row : row + 1] for part in position.state)
-        gained = before - float(log_totals(logits))
+        highest, powers, total = powers_of(logits)
         outcomes = self._outcomes(place, partial, left, self._options.joiners)
-        for ending, tokens in outcomes.together:
-            self._end(text + ending, gained + _log_sum(logits[tokens]))
+        for ending in outcomes.together:
+            self._end(text + ending.text, before + ending.log_share(powers, total, logits))
         if len(outcomes.ids):
+            gained = before - highest - math.log(total)
             self._queue_best(_Siblings(logits[outcomes.ids], gained, outcomes, text, state))
 
     def _end(self, text: str, log_prob: float) -> None:
@@ -416,7 +444,3 @@ def _trimmed(text: str, joiners: str) -> str:
     while text and not is_of_word(text[-1], joiners):
         text = text[:-1]
     return text
-
-
-def _log_sum(logits: Floats) -> float:
-    return float(log_totals(logits)) if logits.max() > -math.inf else -math.inf
