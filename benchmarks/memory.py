@@ -1,4 +1,4 @@
-"""Memory of loaded language models over a process that has loaded a tiny one, and where it goes. Needs Linux.
+"""Memory of loaded language models over that of a tiny one, and where it goes. Needs Linux.
 
 python -m benchmarks.memory            # the built-in model, and three networks with random weights
 python -m benchmarks.memory BUNDLE...
@@ -21,6 +21,7 @@ from statistics import median
 from string import ascii_lowercase
 
 import numpy as np
+import onnxruntime
 import tokenizers
 
 import rnn_edge
@@ -37,6 +38,7 @@ NETWORKS = {
     "5M": {"vocab_size": 4000, "embedding_size": 448, "hidden_size": 448, "num_layers": 2, "tied": True},
 }
 COLUMNS = ("file", "session", "vocabulary", "Python", "private", "code", "resident", "peak of loading")
+RATIOS = ("session", "resident")
 
 
 def main(paths: list[Path]) -> None:
@@ -45,11 +47,13 @@ def main(paths: list[Path]) -> None:
         f"Python {platform.python_version()}, {' '.join(platform.libc_ver())}, onnxruntime {version('onnxruntime')}, "
         f"tokenizers {version('tokenizers')}; {ROUNDS} rounds, in MB\n"
     )
-    print(f"| bundle | {' | '.join(COLUMNS)} | resident, times the file |\n| ---{' | ---' * (len(COLUMNS) + 1)} |")
+    titles = ["bundle", *COLUMNS, *(f"{column}, times the file" for column in RATIOS)]
+    print(f"| {' | '.join(titles)} |\n|{' --- |' * len(titles)}")
     for path in paths:
         row = _row(path)
-        cells = " | ".join(f"{row[column] / 1e6:.2f}" for column in COLUMNS)
-        print(f"| {path.stem} | {cells} | {row['resident'] / row['file']:.1f} |")
+        cells = [f"{row[column] / 1e6:.2f}" for column in COLUMNS]
+        cells += [f"{row[column] / row['file']:.1f}" for column in RATIOS]
+        print(f"| {path.stem} | {' | '.join(cells)} |")
 
 
 def whole(path: str) -> None:
@@ -65,16 +69,13 @@ def whole(path: str) -> None:
 
 
 def session(path: str) -> None:
-    """Print what ONNX Runtime's session takes of the private memory, its steps included, as JSON."""
-    _complete(EMPTY)
+    """Print what a graph's session takes of the private memory in place of the tiny graph's, both stepped, as JSON."""
+    tiny = _stepped(EMPTY)
     before = _memory("RssAnon")
-    opened = open_session((Path(path) / "model.onnx").read_bytes())
-    tokens, *states = opened.get_inputs()
-    feed = {port.name: np.zeros((port.shape[0], 1, port.shape[2]), np.float32) for port in states}
-    feed[tokens.name] = np.array([[1]])
-    for _ in range(STEPS):
-        opened.run(None, feed)
+    del tiny
+    opened = _stepped(Path(path))
     print(json.dumps({"session": _memory("RssAnon") - before}))
+    del opened
 
 
 def vocabulary(path: str) -> None:
@@ -117,6 +118,17 @@ def _complete(model: Model | Path) -> None:
     model = rnn_edge.load(model) if isinstance(model, Path) else model
     assert isinstance(model, LanguageModel)
     model.complete("the", rnn_edge.GenerateOptions(max_new_tokens=STEPS))
+
+
+def _stepped(bundle: Path) -> onnxruntime.InferenceSession:
+    """Return a session of a bundle's graph that has made its steps."""
+    opened = open_session((bundle / "model.onnx").read_bytes())
+    tokens, *states = opened.get_inputs()
+    feed = {port.name: np.zeros((port.shape[0], 1, port.shape[2]), np.float32) for port in states}
+    feed[tokens.name] = np.array([[1]])
+    for _ in range(STEPS):
+        opened.run(None, feed)
+    return opened
 
 
 def _memory(name: str) -> int:

@@ -8,7 +8,9 @@ and where a text that is still being typed may change its tokens. It knows nothi
 from __future__ import annotations
 
 import codecs
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Literal, get_args
 
 import tokenizers
@@ -16,7 +18,7 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from rnn_edge.errors import TextError
 
-__all__ = ["END", "START", "UNKNOWN", "TextStream", "Tokenizer", "TokenizerKind", "check_sizes"]
+__all__ = ["END", "START", "UNKNOWN", "TextStream", "TokenBytes", "Tokenizer", "TokenizerKind", "check_sizes"]
 
 TokenizerKind = Literal["characters", "words", "bpe", "whitespace"]
 
@@ -32,11 +34,35 @@ _SILENT = (END, START, PAD)
 _PIECE = r" ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
+class TokenBytes(Sequence[bytes]):
+    """What each token stands for, by its id. Immutable.
+
+    It lies in one piece, with the places where tokens begin: an object for each would take four times the memory.
+    """
+
+    def __init__(self, tokens: Iterable[bytes]) -> None:
+        joined, starts = bytearray(), array("I", [0])
+        for said in tokens:
+            joined += said
+            starts.append(len(joined))
+        self._joined, self._starts = bytes(joined), starts
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __getitem__(self, token: int) -> bytes:  # type: ignore[override]  # ids alone, neither slices nor from the end
+        return self._joined[self._starts[token] : self._starts[token + 1]]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self._joined[start:end] for start, end in pairwise(self._starts))
+
+
 class Tokenizer:
     """Turns text into token ids and back. Immutable; made by `train`, `characters` or `from_json`."""
 
     def __init__(self, backend: tokenizers.Tokenizer, kind: TokenizerKind) -> None:
         backend.encode_special_tokens = True  # a "</s>" that somebody types is four characters, not the end
+        _keep_no_words(backend)
         self._backend = backend
         self.kind: TokenizerKind = kind
         self.vocab_size: int = backend.get_vocab_size()
@@ -45,7 +71,7 @@ class Tokenizer:
         if self.start_id is None:
             self.start_id = self.end_id
         self.unknown_id: int | None = backend.token_to_id(UNKNOWN) if kind != "bpe" else None
-        self.token_bytes: tuple[bytes, ...] = tuple(_bytes_of_tokens(backend, kind))
+        self.token_bytes: Sequence[bytes] = TokenBytes(_bytes_of_tokens(backend, kind))
         self._covers_everything = self.unknown_id is not None or set(range(256)) <= {
             token[0] for token in self.token_bytes if len(token) == 1
         }
@@ -227,6 +253,13 @@ def _character_backend(tokens: list[str], *, byte_fallback: bool) -> tokenizers.
     if special := [token for token in (*_SILENT, UNKNOWN) if token in vocabulary]:
         backend.add_special_tokens(special)
     return backend
+
+
+def _keep_no_words(backend: tokenizers.Tokenizer) -> None:
+    """Do without the 10,000 words that a BPE would keep with their tokens: they take several times a small network."""
+    resize = getattr(backend.model, "_resize_cache", None)
+    if resize:  # a vocabulary of words keeps none
+        resize(0)
 
 
 def _kind_of(backend: tokenizers.Tokenizer) -> TokenizerKind:

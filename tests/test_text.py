@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnn_edge.errors import TextError
-from rnn_edge.text import END, Tokenizer
+from rnn_edge.text import END, TokenBytes, Tokenizer
 
 CORPUS = ["the cat sat on the mat\n  for i in range(10): pass\r\n", "naïve café, 日本語 👩‍👩‍👧 don't </s> stop"]
 TOKENIZERS = {kind: Tokenizer.train(kind, CORPUS, vocab_size=400) for kind in ("characters", "words", "bpe")}
@@ -97,10 +97,18 @@ def test_json_gives_back_the_same_tokenizer(kind):
     tokenizer = TOKENIZERS[kind]
     again = Tokenizer.from_json(tokenizer.to_json())
     assert again.to_json() == tokenizer.to_json()
-    assert (again.kind, again.vocab_size, again.end_id, again.unknown_id, again.token_bytes) == (
-        tokenizer.kind, tokenizer.vocab_size, tokenizer.end_id, tokenizer.unknown_id, tokenizer.token_bytes,
+    assert (again.kind, again.vocab_size, again.end_id, again.unknown_id, [*again.token_bytes]) == (
+        tokenizer.kind, tokenizer.vocab_size, tokenizer.end_id, tokenizer.unknown_id, [*tokenizer.token_bytes],
     )  # fmt: skip
     assert again.encode(CORPUS[1]) == tokenizer.encode(CORPUS[1])
+
+
+@given(st.lists(st.binary(max_size=3)))
+def test_bytes_in_one_piece_are_those_that_were_given(tokens):
+    found = TokenBytes(tokens)
+    assert [*found] == [found[token] for token in range(len(found))] == tokens
+    with pytest.raises(IndexError):
+        found[len(tokens)]
 
 
 @every_kind

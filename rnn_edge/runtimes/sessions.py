@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnn_edge.errors import BundleError, ProviderError, ProviderWarning, RnnEdgeError, TextError
+from rnn_edge.runtimes.memory import return_free_memory
 from rnn_edge.runtimes.providers import CPU, Provider, devices, find, import_onnxruntime, is_plugin, why_not
 
 if TYPE_CHECKING:
@@ -192,8 +193,9 @@ def _name(provider: Provider, given: Mapping[str, str], options: Any) -> dict[st
 
 
 def _without_file(session: Any) -> Any:
-    """Let go of the file, which onnxruntime's wrapper keeps for the fallback that is off."""
+    """Let go of the file, which onnxruntime's wrapper keeps for the fallback that is off, and of what opening took."""
     session._model_bytes = None
+    return_free_memory()
     return session
 
 
