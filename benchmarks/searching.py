@@ -64,7 +64,7 @@ def measure(workload: Workload) -> dict[str, Times]:
         "step, and the best": _stepping(steps_from(graph, begun), [0], one, 2),
         "greedy": lambda: deque(walk(graph, [Path()], begun, greedily(rules), rules), maxlen=0),
         "step of 5": _stepping(steps_from(graph, many), [0, 1, 2, 3, 4], tokens),
-        "step of 5, reordered, and the best": _stepping(steps_from(graph, many), moved, tokens, 2 * BEAMS + 1),
+        "step of 5, reordered, and the best": _stepping(steps_from(graph, many), moved, tokens, BEAMS + 2),
         "beam of 5": lambda: beam_search(graph, [[Path()]], begun, rules, num_beams=BEAMS),
     }
     return {name: times.of(TOKENS) for name, times in take_turns(tasks, rounds=9, seconds=0.05).items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -19,13 +20,16 @@ _COMPARED = 16  # steps, one on the other
 
 def stepping(runner: Runner, tokens: Ids) -> Callable[[], Floats]:
     """Return a task that reads the next column of tokens, int64 (batch, time)."""
-    return chained(runner.step, runner.start(len(tokens)), [np.ascontiguousarray(column) for column in tokens.T])
+    return chained(runner.step, runner.start(len(tokens)), _columns(tokens))
 
 
 def suggesting(runner: Runner, tokens: Ids) -> Callable[[], object]:
     """Return a task that reads the next column, and finds the most probable tokens after it."""
-    step = stepping(runner, tokens)
-    return lambda: runner.best(step(), BEST)
+    return chained(partial(runner.best_after, count=BEST), runner.start(len(tokens)), _columns(tokens))
+
+
+def _columns(tokens: Ids) -> list[Ids]:
+    return [np.ascontiguousarray(column) for column in tokens.T]
 
 
 def prompt_of(runner: Runner, tokens: Ids) -> Callable[[], object]:

@@ -68,9 +68,10 @@ class Runner(ABC):
             logits, state = self.step(np.ascontiguousarray(column), state)
         return logits, state
 
-    def best(self, logits: Floats, count: int) -> tuple[Ids, Floats]:
-        """Return what `best` returns, in the way that suits the alternative."""
-        return best(logits, count)
+    def best_after(self, tokens: Ids, state: Parts, count: int) -> tuple[object, Parts]:
+        """Read as `step` does; return what `best` returns, in the way that suits the alternative, and the state."""
+        logits, state = self.step(tokens, state)
+        return best(logits, count), state
 
     def reorder(self, state: Parts, rows: Sequence[int]) -> Parts:
         """Return the given rows of a state."""

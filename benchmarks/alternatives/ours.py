@@ -12,7 +12,7 @@ from rnn_edge.bundle import Bundle
 from rnn_edge.runtimes import StepGraph
 from rnn_edge.runtimes.arrays import Floats, Ids
 from rnn_edge.runtimes.decoding import Position, steps_from
-from rnn_edge.runtimes.top_k import top_k
+from rnn_edge.runtimes.top_k import Best
 
 _RANK = 64
 
@@ -35,8 +35,10 @@ class _Ours(Runner):
         logits, _ = self.graph.step(tokens, state[0].position.state)
         return logits, state
 
-    def best(self, logits: Floats, count: int) -> tuple[Ids, Floats]:
-        return top_k(logits, count)
+    def best_after(self, tokens: Ids, state: Parts, count: int) -> tuple[Best, Parts]:
+        steps, rows = state
+        steps.go_on(rows, tokens.tolist())
+        return steps.scores.top(count), state
 
 
 def _convert_ours(source: Source, preview: dict[str, Any] | None = None) -> Path:

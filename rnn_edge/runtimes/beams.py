@@ -6,13 +6,15 @@ Paths of a prompt compete with one another and with nobody else; all prompts sha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heapreplace
+from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
 
-from rnn_edge.runtimes.arrays import NOTHING, Doubles, Floats, Ids, State
+from rnn_edge.runtimes.arrays import NOTHING, Doubles, Floats, State
 from rnn_edge.runtimes.decoding import Position, StepModel, Steps, steps_from, take
 from rnn_edge.runtimes.options import EarlyStopping
 from rnn_edge.runtimes.paths import Path, Rules, extend, rank, restrict, score
@@ -104,58 +106,59 @@ class BeamSearch:
         self._pruning = pruning
         self._num_beams = num_beams
         self._width = num_beams // pruning.num_groups  # of each group
+        self._log_threshold = math.log(pruning.threshold) if pruning.threshold else -math.inf
         self._ended = [[path for path in starts if path.finish] for _ in range(pruning.num_groups)]
         self._live = [[path for path in starts if not path.finish] for _ in range(pruning.num_groups)]
-
-    @property
-    def live(self) -> list[Path]:
-        """Return the paths that go on, group by group."""
-        return [path for paths in self._live for path in paths]
+        self.live = [path for paths in self._live for path in paths]  # the paths that go on, group by group
 
     @property
     def best(self) -> list[Path]:
         """Return the best paths that have ended, best first."""
         return rank([path for paths in self._ended for path in paths], self._length_penalty)[: self._num_beams]
 
-    def advance(self, scores: Scores, uncovered: Doubles | None = None) -> list[int]:
+    def advance(self, scores: Scores, first: int, uncovered: Doubles | None = None) -> list[int]:
         """Make every path one token longer and keep the best; return the row that each of them grew from.
 
-        scores     a row for each live path
-        uncovered  what paths that grow from a row leave uncovered, float64 (live paths,)
+        scores     of many rows, of which the live paths are those from `first` on
+        uncovered  what paths that grow from a row leave uncovered, float64 (rows,)
         """
         crowd: Doubles | None = None  # how many paths of earlier groups took each token
         if self._pruning.num_groups > 1:
             crowd = np.zeros(scores.logits.shape[1])
         parents: list[int] = []
-        first = 0  # row of the group's first path
         for group, paths in enumerate(self._live):
-            rows = slice(first, first + len(paths))
-            going = self._advance_group(group, scores.part(rows), crowd, None if uncovered is None else uncovered[rows])
-            parents += [first + row for row, _ in going]
+            going = self._advance_group(group, scores, first, crowd, uncovered)
+            self._live[group] = [path for _, path in going]
+            parents += [row for row, _ in going]
             first += len(paths)
+        self.live = [path for paths in self._live for path in paths]
         return parents
 
     def _advance_group(
-        self, group: int, scores: Scores, crowd: Doubles | None, uncovered: Doubles | None
+        self, group: int, scores: Scores, first: int, crowd: Doubles | None, uncovered: Doubles | None
     ) -> list[tuple[int, Path]]:
         """Return the paths of a group that go on, each with the row it grew from; count them in the crowd."""
         paths, ended = self._live[group], self._ended[group]
+        width, most = self._width, 2 * self._width
+        if self._pruning.narrowing:
+            width = most = self._width - len(ended)
         penalties = None if crowd is None else crowd * self._pruning.diversity_penalty
-        narrowing = self._pruning.narrowing
-        width = self._width - len(ended) if narrowing else self._width
-        candidates = _candidates(paths, scores, width if narrowing else 2 * width, self._rules, penalties)
-        threshold = self._pruning.threshold
-        least = candidates[0][0] + math.log(threshold) if candidates and threshold else -math.inf
+        candidates = _candidates(paths, scores, first, width, self._rules, penalties)
         going: list[tuple[int, Path]] = []
         finished: list[Path] = []
-        for place, (rating, parent, token, log_prob, lost) in enumerate(candidates):
-            if rating < least or len(going) == width:
+        least = -math.inf
+        for place, (rating, row, token, log_prob, lost) in enumerate(islice(candidates, most)):
+            if place == 0:
+                least = rating + self._log_threshold
+            if rating < least:
                 break
-            path = extend(paths[parent], token, log_prob, self._rules, lost=lost)
+            path = extend(paths[row - first], token, log_prob, self._rules, lost=lost)
             if uncovered is not None and path.finish != "stuck":
-                path = path._replace(uncovered=float(uncovered[parent]))
+                path = path._replace(uncovered=float(uncovered[row]))
             if path.finish is None:
-                going.append((parent, path))
+                going.append((row, path))
+                if len(going) == width:
+                    break
             elif place < width:
                 finished.append(path)
         if finished:
@@ -165,7 +168,6 @@ class BeamSearch:
             np.add.at(crowd, took + [path.tokens[-1] for _, path in going], 1)
         if len(ended) == self._width:
             going = self._promising(going, worst=score(ended[-1], self._length_penalty))
-        self._live[group] = [path for _, path in going]
         return going
 
     def _promising(self, going: list[tuple[int, Path]], *, worst: float) -> list[tuple[int, Path]]:
@@ -189,10 +191,9 @@ def advance(searches: Sequence[BeamSearch], steps: Steps, uncovered: Uncovered |
     parents: list[int] = []
     first = 0  # row of the search's first path
     for search in searches:
-        rows = len(search.live)
-        mine = slice(first, first + rows)
-        parents += [first + row for row in search.advance(scores.part(mine), None if left is None else left[mine])]
-        first += rows
+        ours = len(search.live)
+        parents += search.advance(scores, first, left)
+        first += ours
     return parents
 
 
@@ -204,67 +205,68 @@ def _hope(path: Path, rules: Rules, length_penalty: float) -> float:
 
 
 _Candidate: TypeAlias = tuple[float, int, int, float, float]
-"""What a path one token longer is chosen by, its parent, the token, its log-prob, and what penalties take from that."""
+"""What a path one token longer is chosen by, its row, the token, its log-prob, and what penalties take from that."""
 
 
 def _candidates(
-    paths: Sequence[Path], scores: Scores, count: int, rules: Rules, penalties: Doubles | None
-) -> list[_Candidate]:
-    """Return the `count` most probable ways to make one of the paths a token longer, best first.
+    paths: Sequence[Path], scores: Scores, first: int, width: int, rules: Rules, penalties: Doubles | None
+) -> Iterator[_Candidate]:
+    """Yield the ways to make one of some paths a token longer, most probable first.
 
+    first      row of the first path
+    width      how many may go on; what lies behind these, or behind the first 2 * width, may be missing
     penalties  taken from each token's log-prob, float64 (vocab,); a path is chosen by what is left
+
+    Of equals, those of the earlier path come first, then the lowest id.
     """
     if not paths:
-        return []
-    log_probs: Floats | Doubles
-    left: Floats | Doubles
+        return
+    k, rows = _most_of_a_row(paths, width, rules), slice(first, first + len(paths))
     if penalties is None and not rules.looks_back:
-        tokens, left = _highest(scores, count, rules)
-        log_probs = left
+        all_tokens, all_log_probs = scores.top(k + 1)  # for one may be the unknown word
+        tokens, log_probs = all_tokens[rows], all_log_probs[rows]
+        left = log_probs
     else:
-        tokens, log_probs, left = _highest_left(paths, scores.logits, count, rules, penalties)
-    ratings = np.array([path.log_prob - path.lost for path in paths])[:, None] + left
-    order = np.argsort(-ratings, axis=None, kind="stable")[:count].tolist()
-    width = tokens.shape[1]
-    rating, token, log_prob, of_it_left = (column.ravel().tolist() for column in (ratings, tokens, log_probs, left))
-    return [
-        (rating[place], place // width, token[place], log_prob[place], log_prob[place] - of_it_left[place])
-        for place in order
-        if rating[place] > -math.inf
-    ]
+        tokens, log_probs, left = _highest_left(paths, scores.logits[rows], k, rules, penalties)
+    totals = [path.log_prob - path.lost for path in paths]
+    heads = [(-(totals[row] + left[row][0]), row, 0) for row in range(len(paths))]  # the best left of each row
+    heapify(heads)
+    while heads and heads[0][0] < math.inf:
+        negated, row, place = heads[0]
+        token, log_prob, of_it_left = tokens[row][place], log_probs[row][place], left[row][place]
+        if token != rules.unknown_id:
+            yield -negated, first + row, token, log_prob, log_prob - of_it_left
+        place += 1
+        if place < len(left[row]):
+            heapreplace(heads, (-(totals[row] + left[row][place]), row, place))
+        else:
+            heappop(heads)
 
 
-def _highest(scores: Scores, count: int, rules: Rules) -> tuple[Ids, Floats]:
-    """Return each row's most probable tokens and their log-probs, best first; `count` beside the unknown word.
-
-    The unknown word may be among them, with -inf.
-
-    returns  int64 and float32 (batch, count or more)
-    """
-    if rules.unknown_id is None:
-        return scores.top(count)
-    tokens, log_probs = scores.top(count + 1)
-    return tokens, np.where(tokens == rules.unknown_id, -np.inf, log_probs)
+def _most_of_a_row(paths: Sequence[Path], width: int, rules: Rules) -> int:
+    """Return how many of a path's tokens may be among the first 2 * width, and no further than `width` that go on."""
+    all_as_long = len({path.new_tokens for path in paths}) == 1  # so that the length ends all of them, or none
+    return width + 1 if all_as_long and not rules.stops else 2 * width  # one may be the end token
 
 
 def _highest_left(
     paths: Sequence[Path], logits: Floats, count: int, rules: Rules, penalties: Doubles | None
-) -> tuple[Ids, Doubles, Doubles]:
+) -> tuple[list[list[int]], list[list[float]], list[list[float]]]:
     """Return each path's tokens with the highest log-probs after what the rules and the penalties take.
 
-    Where fewer may follow, the others are NOTHING and -inf; where none may, the first is worth 0.
+    Where none may follow, there is NOTHING, which is worth 0.
 
-    returns  tokens, their log-probs, and what is left of these; (paths, count) each
+    returns  tokens, their log-probs, and what is left of these; (paths, count or fewer) each
     """
     all_log_probs = log_softmax(logits)
     scores = restrict(all_log_probs, paths, rules)
     scores = scores if penalties is None else scores - penalties
-    tokens = np.full((len(paths), count), NOTHING)
-    log_probs, left = np.full((2, *tokens.shape), -np.inf)
-    for row, of_row in enumerate(scores):
-        chosen = best(of_row, count)
-        places = row, slice(len(chosen))
-        tokens[places], log_probs[places], left[places] = chosen, all_log_probs[row, chosen], of_row[chosen]
-        if not len(chosen):
-            log_probs[row, 0] = left[row, 0] = 0.0
+    tokens: list[list[int]] = []
+    log_probs: list[list[float]] = []
+    left: list[list[float]] = []
+    for before, after in zip(all_log_probs, scores, strict=True):
+        chosen = best(after, count)
+        tokens.append(chosen.tolist() or [NOTHING])
+        log_probs.append(before[chosen].tolist() or [0.0])
+        left.append(after[chosen].tolist() or [0.0])
     return tokens, log_probs, left

@@ -19,7 +19,7 @@ import numpy as np
 
 from rnn_edge.bundle import Bundle
 from rnn_edge.errors import BundleError
-from rnn_edge.runtimes.arrays import Floats, Ids
+from rnn_edge.runtimes.arrays import Ids
 from rnn_edge.runtimes.language_model import LanguageModel
 from rnn_edge.runtimes.load import BUILT_IN
 from rnn_edge.runtimes.options import GenerateOptions
@@ -30,6 +30,7 @@ __all__ = ["Times", "bench", "chained", "describe_machine", "take_turns"]
 
 K = TypeVar("K")
 S = TypeVar("S")
+T = TypeVar("T")
 
 PROMPT, SHORT_PROMPT = 64, 16  # tokens
 BATCHES = (1, 5)
@@ -75,15 +76,15 @@ def take_turns(tasks: Mapping[K, Callable[[], object]], *, rounds: int = 7, seco
     return {name: Times(tuple(each)) for name, each in found.items()}
 
 
-def chained(step: Callable[[Ids, S], tuple[Floats, S]], state: S, columns: Sequence[Ids]) -> Callable[[], Floats]:
+def chained(step: Callable[[Ids, S], tuple[T, S]], state: S, columns: Sequence[Ids]) -> Callable[[], T]:
     """Return a task that takes one step on from the last, over columns of tokens, round and round."""
     place = 0
 
-    def task() -> Floats:
+    def task() -> T:
         nonlocal state, place
-        logits, state = step(columns[place], state)
+        found, state = step(columns[place], state)
         place = (place + 1) % len(columns)
-        return logits
+        return found
 
     return task
 

@@ -17,6 +17,7 @@ from rnn_edge.runtimes.arrays import Ids, State
 from rnn_edge.runtimes.decoding import Position, Steps, join, take
 from rnn_edge.runtimes.names import LOGITS, TOKENS, next_state_name
 from rnn_edge.runtimes.providers import import_onnxruntime
+from rnn_edge.runtimes.top_k import Scores, TopK
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -31,11 +32,13 @@ class _Rows:
     tokens     int64 (rows, 1)
     positions  where the rows stand once a step has written to the first place, or to the second
     ways       to run from the first place to the second, and back, once they were needed
+    finders    of the most probable tokens, once they were needed
     """
 
     tokens: Ids
     positions: tuple[Position, Position]
     ways: list[onnxruntime.IOBinding | None]
+    finders: dict[int, TopK]
 
 
 class BoundSteps(Steps):
@@ -61,6 +64,16 @@ class BoundSteps(Steps):
         self._side = 0  # where they stand: in the first place or in the second
         self._load(position)
 
+    @property
+    def position(self) -> Position:
+        """Return where the rows stand."""
+        return self._places.positions[self._side]
+
+    @property
+    def scores(self) -> Scores:
+        """Return what the rows expect next."""
+        return Scores(self.position.logits, self._places.finders)
+
     def join(self, position: Position) -> None:
         """Put the rows of a position under those that are here."""
         self._load(join([self.position, position]))
@@ -78,24 +91,24 @@ class BoundSteps(Steps):
         except Exception as error:  # onnxruntime has a dozen unrelated classes for this
             raise self._explain(error, places.tokens, places.positions[self._side].state) from error
         self._side = 1 - self._side
-        self._position = places.positions[self._side]
 
     def _move(self, rows: Sequence[int]) -> None:
         """Copy rows to the other place, in their order."""
-        here, self._side = self._places.positions[self._side].state, 1 - self._side
+        chosen = np.array(rows, np.int64)
+        here, self._side = self.position.state, 1 - self._side
         self._places = self._places_of(len(rows))
-        for old, new in zip(here, self._places.positions[self._side].state, strict=True):
-            old.take(rows, axis=1, out=new, mode="clip")  # in the usual mode, it would be copied twice
+        for old, new in zip(here, self.position.state, strict=True):
+            old.take(chosen, axis=1, out=new, mode="clip")  # in the usual mode, it would be copied twice
 
     def _load(self, position: Position) -> None:
-        """Copy where rows stand to the first place."""
+        """Copy where rows stand, and what they expect next, to the first place."""
         rows = len(position.logits)
         if rows > self._capacity:
             self._make_room(rows)
         self._places, self._side = self._places_of(rows), 0
-        for here, part in zip(self._places.positions[0].state, position.state, strict=True):
+        self.position.logits[...] = position.logits
+        for here, part in zip(self.position.state, position.state, strict=True):
             here[...] = part
-        self._position = position
 
     def _make_room(self, rows: int) -> None:
         """Begin anew with buffers for so many rows."""
@@ -118,7 +131,7 @@ class BoundSteps(Steps):
                 )
                 for buffers in self._state_buffers
             )
-            self._known[rows] = _Rows(tokens, (Position(logits, first), Position(logits, second)), [None, None])
+            self._known[rows] = _Rows(tokens, (Position(logits, first), Position(logits, second)), [None, None], {})
         return self._known[rows]
 
     def _bind(self, places: _Rows) -> onnxruntime.IOBinding:

@@ -181,7 +181,7 @@ def greedily(rules: Rules) -> Choose:
 
     def choose(scores: Scores, paths: Sequence[Path], _: Sequence[int]) -> list[tuple[int, float]]:
         if not rules.looks_back:
-            best_two, log_probs = (column.tolist() for column in scores.top(2))  # for one may be the unknown word
+            best_two, log_probs = scores.top(2)  # for one may be the unknown word
             places = [int(tokens[0] == rules.unknown_id) for tokens in best_two]
             return [(best_two[row][place], log_probs[row][place]) for row, place in enumerate(places)]
         allowed = restrict(scores.logits, paths, rules)

@@ -17,9 +17,8 @@ from rnn_edge.runtimes.arrays import Floats, Ids, State, reorder
 from rnn_edge.runtimes.decoding import Position, Steps, join
 from rnn_edge.runtimes.names import LOGITS, TOKENS, next_state_name
 from rnn_edge.runtimes.providers import import_onnxruntime
-from rnn_edge.runtimes.scores import require_numbers
 from rnn_edge.runtimes.sessions import UNRECORDED, Place, numbered, open_session
-from rnn_edge.runtimes.top_k import TOP_K, Scores
+from rnn_edge.runtimes.top_k import TOP_K, Scores, TopK
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -63,7 +62,7 @@ class _ResidentScores(Scores):
 
     def _find(self, k: int) -> tuple[Ids, Floats]:
         if self._session is None:
-            return super()._find(k)
+            return TopK(self.logits, k).find()
         binding = self._session.io_binding()
         binding.bind_ortvalue_input("logits", self._values)
         binding.bind_cpu_input("k", np.array([min(k, self._values.shape()[1])], np.int64))
@@ -71,7 +70,6 @@ class _ResidentScores(Scores):
             binding.bind_output(name, "cpu")
         self._session.run_with_iobinding(binding)
         tokens, log_probs = binding.copy_outputs_to_cpu()
-        require_numbers(log_probs[:, 0])
         return tokens, log_probs
 
 

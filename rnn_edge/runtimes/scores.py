@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def log_totals(logits: Floats | Doubles) -> Doubles:
     The powers stay in the precision of the scores: seven digits, and half the time that a greedy token takes.
     """
     highest = logits.max(axis=-1, keepdims=True)
-    require_numbers(highest)
+    require_numbers(highest.ravel().tolist())
     powers = logits - highest
     np.exp(powers, out=powers)
     log_totals: Doubles = np.log(powers.sum(axis=-1), dtype=np.float64) + highest[..., 0]
@@ -52,15 +53,15 @@ def log_totals(logits: Floats | Doubles) -> Doubles:
 def powers_of(logits: Floats) -> tuple[float, Floats, float]:
     """Return the highest of some scores, float32 (n,), exp(scores - highest), and the sum of these."""
     highest = logits.max(keepdims=True)
-    require_numbers(highest)
+    require_numbers(highest.ravel().tolist())
     powers = logits - highest
     np.exp(powers, out=powers)
     return float(highest[0]), powers, float(powers.sum())
 
 
-def require_numbers(highest: Floats | Doubles) -> None:
-    """Refuse scores, or their log-probs, whose highest in each row, float (batch, ...), is no number."""
-    if not math.isfinite(highest.sum()):
+def require_numbers(highest: Iterable[float]) -> None:
+    """Refuse scores, or their log-probs, whose highest in some row is no number."""
+    if not math.isfinite(sum(highest)):
         raise BundleError(
             "the network gives scores that are not numbers: its weights are damaged, or too large "
             "for their precision; check it with rnn-edge verify, or export it with --precision fp32"

@@ -7,39 +7,62 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from rnn_edge.runtimes.arrays import Floats, Ids
+from rnn_edge.runtimes.providers import import_onnxruntime
 from rnn_edge.runtimes.scores import require_numbers
 from rnn_edge.runtimes.sessions import open_session
 
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["TOP_K", "Scores", "top_k"]
+__all__ = ["TOP_K", "Best", "Scores", "TopK"]
+
+Best: TypeAlias = tuple[list[list[int]], list[list[float]]]
+"""Each row's most probable tokens, best first, of equals the lowest id; and their log-probs among all tokens."""
 
 TOP_K = Path(__file__).with_suffix(".onnx")
 
 
-def top_k(logits: Floats, k: int) -> tuple[Ids, Floats]:
-    """Return each row's `k` highest scores, or all where there are fewer, best first; of equals, the lowest id.
+class TopK:
+    """Finds the best tokens of scores that lie in one place, as often as they change there.
 
-    logits   float32 (batch, vocab)
-    returns  tokens int64 (batch, k), and their log-probs float32 (batch, k) among all tokens
+    Inputs and outputs that are new to a run cost more than the run of a small network.
     """
-    tokens, log_probs = _session().run(None, {"logits": logits, "k": _counts(min(k, logits.shape[1]))})
-    require_numbers(log_probs[:, 0])
-    return tokens, log_probs
+
+    def __init__(self, logits: Floats, k: int) -> None:
+        """Prepare to find `k` tokens of each row, or all where there are fewer; logits float32 (batch, vocab)."""
+        value = import_onnxruntime().OrtValue.ortvalue_from_numpy
+        batch, vocab_size = logits.shape
+        count = min(k, vocab_size)
+        self._logits, self._k = logits, np.array([count], np.int64)  # onnxruntime does not keep its inputs alive
+        self._tokens, self._log_probs = np.empty((batch, count), np.int64), np.empty((batch, count), np.float32)
+        self._way = _session().io_binding()
+        self._way.bind_ortvalue_input("logits", value(self._logits))
+        self._way.bind_ortvalue_input("k", value(self._k))
+        self._way.bind_ortvalue_output("tokens", value(self._tokens))
+        self._way.bind_ortvalue_output("log_probs", value(self._log_probs))
+
+    def find(self) -> tuple[Ids, Floats]:
+        """Return the tokens, int64 (batch, k), and their log-probs, float32 (batch, k); good until the next time.
+
+        The best come first; of equals, the lowest id.
+        """
+        _session().run_with_iobinding(self._way)
+        return self._tokens, self._log_probs
 
 
 class Scores:
     """What rows expect next. Often only the best of it is looked at, and found but once."""
 
-    def __init__(self, logits: Floats) -> None:
+    def __init__(self, logits: Floats, finders: dict[int, TopK] | None = None) -> None:
+        """Make it of logits float32 (batch, vocab); `finders`, by their k, are kept for what will lie in that place."""
         self._logits = logits
-        self._best: tuple[Ids, Floats] | None = None
+        self._finders = {} if finders is None else finders
+        self._best: Best = [], []
         self._k = 0
 
     @property
@@ -47,39 +70,20 @@ class Scores:
         """Return all of it, float32 (batch, vocab)."""
         return self._logits
 
-    def top(self, k: int) -> tuple[Ids, Floats]:
-        """Return what `top_k` returns, to be read only."""
-        if self._best is None or self._k < k:
-            self._best, self._k = self._find(k), k
-        tokens, log_probs = self._best
-        return tokens[:, :k], log_probs[:, :k]
-
-    def part(self, rows: slice) -> Scores:
-        """Return the scores of some rows."""
-        return _Part(self, rows)
+    def top(self, k: int) -> Best:
+        """Return the `k` best of each row, or all where there are fewer, or more; to be read only."""
+        if self._k < k:
+            tokens, log_probs = self._find(k)
+            self._best, self._k = (tokens.tolist(), log_probs.tolist()), k
+            require_numbers(of_row[0] for of_row in self._best[1])
+        return self._best
 
     def _find(self, k: int) -> tuple[Ids, Floats]:
-        return top_k(self.logits, k)
-
-
-class _Part(Scores):
-    def __init__(self, whole: Scores, rows: slice) -> None:
-        self._whole, self._rows = whole, rows
-
-    @property
-    def logits(self) -> Floats:
-        return self._whole.logits[self._rows]
-
-    def top(self, k: int) -> tuple[Ids, Floats]:
-        tokens, log_probs = self._whole.top(k)
-        return tokens[self._rows], log_probs[self._rows]
+        if k not in self._finders:
+            self._finders[k] = TopK(self.logits, k)
+        return self._finders[k].find()
 
 
 @cache
 def _session() -> onnxruntime.InferenceSession:
     return open_session(TOP_K.read_bytes())
-
-
-@cache
-def _counts(k: int) -> Ids:
-    return np.array([k], np.int64)

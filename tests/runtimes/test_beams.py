@@ -104,6 +104,30 @@ def test_a_stop_string_ends_one_beam_and_not_the_other():
     ]
 
 
+SEVEN = replace(RULES, token_bytes=[bytes([letter]) for letter in b"abcdefg"])
+AFTER = {
+    (0,): {0: 0.25, 1: 0.2, 2: 0.15, 3: 0.13, 4: 0.12, 5: 0.1},
+    (5,): {5: 1.0},
+}
+
+
+def test_a_path_goes_on_beside_five_better_ones_that_a_stop_string_ends():
+    """It is the last of the first 2 * 3, of which three have a place where they end; but is worth more per token."""
+    rules = replace(SEVEN, stops=(b"a", b"b", b"c", b"d", b"e"))
+    model = RememberingModel(scores_after(7, AFTER))
+    (found,) = beam_search(model, [[Path()]], read(model, [[0]]), rules, num_beams=3, length_penalty=2.0)
+    assert [path.tokens for path in found] == [(5, 5, 5), (0,), (1,)]
+
+
+def test_paths_that_their_length_ends_take_the_places_of_one_that_would_go_on():
+    """The first 2 * 3 all grow from the longer start."""
+    longer, shorter = Path((0,), 0.0, b"ab", 2), Path((5,), -4.0, b"", 0)
+    model = RememberingModel(scores_after(7, AFTER))
+    position = read(model, [[0], [5]])
+    (found,) = beam_search(model, [[longer, shorter]], position, SEVEN, num_beams=3, length_penalty=9.0)
+    assert [path.tokens for path in found] == [(0, 0), (0, 1), (0, 2)]
+
+
 def test_starts_that_have_ended_take_their_place_in_the_beam():
     model = RememberingModel(random_scores(3, 0))
     done = Path((2,), -1.0, b"c", 1, "stop")

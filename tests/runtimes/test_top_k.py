@@ -10,7 +10,7 @@ import pytest
 
 from rnn_edge.errors import BundleError
 from rnn_edge.runtimes.scores import best, log_softmax
-from rnn_edge.runtimes.top_k import top_k
+from rnn_edge.runtimes.top_k import Scores
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,24 +33,29 @@ def test_it_finds_what_numpy_finds(seed):
     logits = generator.normal(scale=4, size=(batch, vocab_size)).astype(np.float32)
     if seed % 2:
         logits = np.round(logits)  # so that many are equal
-    tokens, log_probs = top_k(logits, k)
-    k = min(k, vocab_size)
-    assert tokens.shape == log_probs.shape == (batch, k)
-    assert tokens.tolist() == [best(row, k).tolist() for row in logits]
-    np.testing.assert_allclose(log_probs, np.take_along_axis(log_softmax(logits), tokens, 1), atol=1e-5)
-    alone = [top_k(row[None], k) for row in logits]
-    assert all(
-        np.array_equal(tokens[row], found[0]) and np.array_equal(log_probs[row], scores[0])
-        for row, (found, scores) in enumerate(alone)
-    )
+    tokens, log_probs = Scores(logits).top(k)
+    assert tokens == [best(row, k).tolist() for row in logits]
+    np.testing.assert_allclose(log_probs, np.take_along_axis(log_softmax(logits), np.array(tokens), 1), atol=1e-5)
+    alone = [Scores(row[None]).top(k) for row in logits]
+    assert alone == [([found], [scores]) for found, scores in zip(tokens, log_probs, strict=True)]
+
+
+def test_what_was_found_is_kept_and_not_changed_by_what_comes_to_lie_in_its_place():
+    logits, finders = np.array([[3.0, 2.0, 1.0]], np.float32), {}
+    before, ((tokens,), _) = Scores(logits, finders), Scores(logits, finders).top(2)
+    kept = before.top(2)
+    logits[...] = logits[:, ::-1]
+    assert (tokens, before.top(1)) == ([0, 1], kept)
+    assert Scores(logits, finders).top(2)[0] == [[2, 1]]
+    assert Scores(logits, finders).top(3)[0] == [[2, 1, 0]]
 
 
 def test_scores_that_are_no_numbers_are_refused():
     with pytest.raises(BundleError, match="not numbers"):
-        top_k(np.array([[0.0, 1.0], [np.nan, 0.0]], np.float32), 1)
+        Scores(np.array([[0.0, 1.0], [np.nan, 0.0]], np.float32)).top(1)
 
 
 def test_a_token_without_a_chance_has_no_log_prob():
-    tokens, log_probs = top_k(np.array([[0.0, -np.inf, 0.0]], np.float32), 3)
-    assert tokens.tolist() == [[0, 2, 1]]
-    assert log_probs[0].tolist() == [pytest.approx(np.log(0.5)), pytest.approx(np.log(0.5)), -np.inf]
+    tokens, (log_probs,) = Scores(np.array([[0.0, -np.inf, 0.0]], np.float32)).top(3)
+    assert tokens == [[0, 2, 1]]
+    assert log_probs == [pytest.approx(np.log(0.5)), pytest.approx(np.log(0.5)), -np.inf]
