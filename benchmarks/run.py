@@ -23,9 +23,10 @@ from rnn_edge.runtimes import GenerateOptions, LanguageModel
 from rnn_edge.runtimes.arrays import Floats, Ids
 from rnn_edge.runtimes.bench import Times, bench, take_turns
 
-__all__ = ["LIMIT", "Entrant", "Row", "Settings", "run"]
+__all__ = ["IN_GRAPH", "LIMIT", "Entrant", "Row", "Settings", "run"]
 
 LIMIT = "limit"
+IN_GRAPH = "rnn-edge, in the graph"
 _MOST_ERROR = {"fp32": 1e-3, "int8": 0.1, "int4": 0.6}  # a mistake in a conversion costs more than any rounding
 
 
@@ -82,7 +83,7 @@ def run(
                 entrants.append(found)
             elif batch == settings.batches[0]:
                 yield found
-        for name, jobs in _jobs(entrants, tokens[:batch]).items():
+        for name, jobs in _jobs(workload, entrants, tokens[:batch]).items():
             limits: dict[tuple[str, str], Callable[[], object]] = {}
             if limit is not None:
                 for precision in settings.precisions:
@@ -149,7 +150,9 @@ def _converted(alternative: Alternative, source: Source) -> Path:
     return Path(note.read_text())
 
 
-def _jobs(entrants: list[Entrant], tokens: Ids) -> dict[str, dict[tuple[str, str], Callable[[], object]]]:
+def _jobs(
+    workload: Workload, entrants: list[Entrant], tokens: Ids
+) -> dict[str, dict[tuple[str, str], Callable[[], object]]]:
     """Return what is timed with this batch, by task, alternative and precision."""
     jobs: dict[str, dict[tuple[str, str], Callable[[], object]]] = {
         "step": {_key(each): tasks.stepping(each.runner, tokens) for each in entrants},
@@ -158,7 +161,10 @@ def _jobs(entrants: list[Entrant], tokens: Ids) -> dict[str, dict[tuple[str, str
     if len(tokens) == 1:
         jobs[f"prompt of {tasks.PROMPT}"] = {_key(each): tasks.prompt_of(each.runner, tokens) for each in entrants}
     if len(tokens) == tasks.BEAMS:
-        jobs["beam of 5"] = {_key(each): _beam(each, int(tokens[0, 0])) for each in entrants}
+        first = int(tokens[0, 0])
+        jobs["beam of 5"] = {_key(each): _beam(each, first) for each in entrants}
+        ours = [each.precision for each in entrants if each.alternative is OURS]
+        jobs["beam of 5"] |= {(IN_GRAPH, each): tasks.beam_in_graph(workload, each, first) for each in ours}
     return jobs
 
 

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from benchmarks.alternatives import Runner
 from benchmarks.alternatives.base import log_totals
+from benchmarks.workloads import Workload
+from rnn_edge.bundle import Precision, Search
+from rnn_edge.exporters.graphs import build
+from rnn_edge.exporters.weights import Plan
 from rnn_edge.runtimes.arrays import Doubles, Floats, Ids
 from rnn_edge.runtimes.bench import chained
+from rnn_edge.runtimes.decode_graph import Decoded, DecodeGraph
 
-__all__ = ["BEAMS", "PROMPT", "beam_of", "error_of", "logits_of", "prompt_of", "stepping", "suggesting"]
+__all__ = [
+    "BEAMS",
+    "PROMPT",
+    "beam_in_graph",
+    "beam_of",
+    "error_of",
+    "logits_of",
+    "prompt_of",
+    "stepping",
+    "suggesting",
+]
 
 BEST, PROMPT, BEAMS, BEAM_TOKENS = 20, 64, 5, 20
 _COMPARED = 16  # steps, one on the other
@@ -52,6 +68,17 @@ def beam_of(runner: Runner, first: int) -> Callable[[], object]:
         return scores
 
     return search
+
+
+def beam_in_graph(
+    workload: Workload, precision: Precision, first: int, length: int = BEAM_TOKENS
+) -> Callable[[], Decoded]:
+    """Return a task that calls a graph which searches with five beams by itself."""
+    search = Search(strategy="beam", num_beams=BEAMS, num_return_sequences=BEAMS, unknown_id=0)
+    built = build(workload.model(), Plan(precision), search=search)
+    graph = DecodeGraph(built.protos["decode"].SerializeToString(), built.describe()["decode"])
+    options = replace(graph.options, max_new_tokens=length, length_penalty=0.0)
+    return lambda: graph.run(np.array([[first]]), options)
 
 
 def logits_of(runner: Runner, tokens: Ids) -> Floats:
