@@ -110,6 +110,8 @@ class BeamSearch:
         self._ended = [[path for path in starts if path.finish] for _ in range(pruning.num_groups)]
         self._live = [[path for path in starts if not path.finish] for _ in range(pruning.num_groups)]
         self.live = [path for paths in self._live for path in paths]  # the paths that go on, group by group
+        # Where nothing stops them and all are as long, every token ends its path, or none but the end token does.
+        self._few_end = not rules.stops and len({path.new_tokens for path in self.live}) == 1
 
     @property
     def best(self) -> list[Path]:
@@ -126,63 +128,76 @@ class BeamSearch:
         if self._pruning.num_groups > 1:
             crowd = np.zeros(scores.logits.shape[1])
         parents: list[int] = []
+        self.live = []
         for group, paths in enumerate(self._live):
-            going = self._advance_group(group, scores, first, crowd, uncovered)
-            self._live[group] = [path for _, path in going]
-            parents += [row for row, _ in going]
+            parents += self._advance_group(group, scores, first, crowd, uncovered)
+            self.live += self._live[group]
             first += len(paths)
-        self.live = [path for paths in self._live for path in paths]
         return parents
 
     def _advance_group(
         self, group: int, scores: Scores, first: int, crowd: Doubles | None, uncovered: Doubles | None
-    ) -> list[tuple[int, Path]]:
-        """Return the paths of a group that go on, each with the row it grew from; count them in the crowd."""
-        paths, ended = self._live[group], self._ended[group]
+    ) -> list[int]:
+        """Make a group's paths one token longer, and count them in the crowd; return the rows that they grew from."""
+        penalties = None if crowd is None else crowd * self._pruning.diversity_penalty
+        going, parents, finished = self._grow(group, scores, first, penalties, uncovered)
+        if finished:
+            self._ended[group] = rank(self._ended[group] + finished, self._length_penalty)[: self._width]
+        if crowd is not None:
+            took = [path.tokens[-1] for path in finished if path.finish not in ("end", "stuck")]
+            np.add.at(crowd, took + [path.tokens[-1] for path in going], 1)
+        ended = self._ended[group]
+        if len(ended) == self._width:
+            kept = self._promising(going, worst=score(ended[-1], self._length_penalty))
+            going, parents = [going[place] for place in kept], [parents[place] for place in kept]
+        self._live[group] = going
+        return parents
+
+    def _grow(
+        self, group: int, scores: Scores, first: int, penalties: Doubles | None, uncovered: Doubles | None
+    ) -> tuple[list[Path], list[int], list[Path]]:
+        """Return a group's best, a token longer: the paths that go on, the rows they grew from, and those that end."""
+        paths, rules = self._live[group], self._rules
         width, most = self._width, 2 * self._width
         if self._pruning.narrowing:
-            width = most = self._width - len(ended)
-        penalties = None if crowd is None else crowd * self._pruning.diversity_penalty
-        candidates = _candidates(paths, scores, first, width, self._rules, penalties)
-        going: list[tuple[int, Path]] = []
+            width = most = width - len(self._ended[group])
+        going: list[Path] = []
+        parents: list[int] = []
         finished: list[Path] = []
-        least = -math.inf
-        for place, (rating, row, token, log_prob, lost) in enumerate(islice(candidates, most)):
-            if place == 0:
+        least: float | None = None
+        of_a_path = width + 1 if self._few_end else most
+        for rating, row, token, log_prob, lost in islice(
+            _candidates(paths, scores, first, of_a_path, rules, penalties), most
+        ):
+            if least is None:
                 least = rating + self._log_threshold
             if rating < least:
                 break
-            path = extend(paths[row - first], token, log_prob, self._rules, lost=lost)
+            path = extend(paths[row], token, log_prob, rules, lost)
             if uncovered is not None and path.finish != "stuck":
-                path = path._replace(uncovered=float(uncovered[row]))
+                path = path._replace(uncovered=float(uncovered[first + row]))
             if path.finish is None:
-                going.append((row, path))
+                going.append(path)
+                parents.append(first + row)
                 if len(going) == width:
                     break
-            elif place < width:
+            elif len(going) + len(finished) < width:
                 finished.append(path)
-        if finished:
-            self._ended[group] = ended = rank(ended + finished, self._length_penalty)[: self._width]
-        if crowd is not None:
-            took = [path.tokens[-1] for path in finished if path.finish not in ("end", "stuck")]
-            np.add.at(crowd, took + [path.tokens[-1] for _, path in going], 1)
-        if len(ended) == self._width:
-            going = self._promising(going, worst=score(ended[-1], self._length_penalty))
-        return going
+        return going, parents, finished
 
-    def _promising(self, going: list[tuple[int, Path]], *, worst: float) -> list[tuple[int, Path]]:
-        """Return the paths to go on with when as many have ended as there are beams."""
+    def _promising(self, going: Sequence[Path], *, worst: float) -> Sequence[int]:
+        """Return which paths to go on with when as many have ended as there are beams."""
         if self._pruning.early_stopping is True:
             return []
         sure = self._pruning.early_stopping == "never"
         hopeful = [
-            (row, path)
-            for row, path in going
+            place
+            for place, path in enumerate(going)
             if worst < (_hope(path, self._rules, self._length_penalty) if sure else score(path, self._length_penalty))
         ]
         if sure and self._pruning.num_groups == 1:
             return hopeful  # what the others grow into would be without hope as well
-        return going if hopeful else []
+        return range(len(going)) if hopeful else []
 
 
 def advance(searches: Sequence[BeamSearch], steps: Steps, uncovered: Uncovered | None = None) -> list[int]:
@@ -205,48 +220,42 @@ def _hope(path: Path, rules: Rules, length_penalty: float) -> float:
 
 
 _Candidate: TypeAlias = tuple[float, int, int, float, float]
-"""What a path one token longer is chosen by, its row, the token, its log-prob, and what penalties take from that."""
+"""What a path one token longer is chosen by, which of the paths it is, the token, its log-prob, what penalties take."""
 
 
 def _candidates(
-    paths: Sequence[Path], scores: Scores, first: int, width: int, rules: Rules, penalties: Doubles | None
+    paths: Sequence[Path], scores: Scores, first: int, of_a_path: int, rules: Rules, penalties: Doubles | None
 ) -> Iterator[_Candidate]:
     """Yield the ways to make one of some paths a token longer, most probable first.
 
     first      row of the first path
-    width      how many may go on; what lies behind these, or behind the first 2 * width, may be missing
+    of_a_path  how many of a path's tokens are looked at
     penalties  taken from each token's log-prob, float64 (vocab,); a path is chosen by what is left
 
     Of equals, those of the earlier path come first, then the lowest id.
     """
     if not paths:
         return
-    k, rows = _most_of_a_row(paths, width, rules), slice(first, first + len(paths))
+    rows = slice(first, first + len(paths))
     if penalties is None and not rules.looks_back:
-        all_tokens, all_log_probs = scores.top(k + 1)  # for one may be the unknown word
+        all_tokens, all_log_probs = scores.top(of_a_path + 1)  # for one may be the unknown word
         tokens, log_probs = all_tokens[rows], all_log_probs[rows]
         left = log_probs
     else:
-        tokens, log_probs, left = _highest_left(paths, scores.logits[rows], k, rules, penalties)
+        tokens, log_probs, left = _highest_left(paths, scores.logits[rows], of_a_path, rules, penalties)
     totals = [path.log_prob - path.lost for path in paths]
-    heads = [(-(totals[row] + left[row][0]), row, 0) for row in range(len(paths))]  # the best left of each row
+    heads = [(-(total + left[row][0]), row, 0) for row, total in enumerate(totals)]
     heapify(heads)
     while heads and heads[0][0] < math.inf:
         negated, row, place = heads[0]
-        token, log_prob, of_it_left = tokens[row][place], log_probs[row][place], left[row][place]
+        token, log_prob = tokens[row][place], log_probs[row][place]
         if token != rules.unknown_id:
-            yield -negated, first + row, token, log_prob, log_prob - of_it_left
+            yield -negated, row, token, log_prob, log_prob - left[row][place]
         place += 1
         if place < len(left[row]):
             heapreplace(heads, (-(totals[row] + left[row][place]), row, place))
         else:
             heappop(heads)
-
-
-def _most_of_a_row(paths: Sequence[Path], width: int, rules: Rules) -> int:
-    """Return how many of a path's tokens may be among the first 2 * width, and no further than `width` that go on."""
-    all_as_long = len({path.new_tokens for path in paths}) == 1  # so that the length ends all of them, or none
-    return width + 1 if all_as_long and not rules.stops else 2 * width  # one may be the end token
 
 
 def _highest_left(

@@ -75,7 +75,7 @@ def begin(tokens: tuple[int, ...], log_prob: float, said: bytes, rules: Rules, b
     return Path(tokens, log_prob, said, new_tokens, finish, before)
 
 
-def extend(path: Path, token: int, log_prob: float, rules: Rules, *, lost: float = 0.0) -> Path:
+def extend(path: Path, token: int, log_prob: float, rules: Rules, lost: float = 0.0) -> Path:
     """Return the path one token longer, and ended if this token ends it, or is NOTHING."""
     if token == NOTHING:
         return path._replace(finish="stuck")
