@@ -157,11 +157,11 @@ def step_stack(op: OpBuilder, spec: StackSpec, layers: list[Layer], x: Factor, s
     """
     after: Slices = [[] for _ in state]
     for index, layer in enumerate(layers):
+        x = op.Unsqueeze(after[0][-1], [0]) if index else x
         gates = op.Squeeze(layer.input(op, x), [0])  # (batch, gates × hidden)
         moved = step(op, spec, layer, gates, [values[index] for values in state])
         for values, each in zip(after, moved, strict=True):
             values.append(each)
-        x = op.Unsqueeze(moved[0], [0])
     return after
 
 

@@ -51,6 +51,9 @@ __all__ = ["draw_decode"]
 
 _INT, _BOOL, _FLOAT, _DOUBLE = ir.DataType.INT64, ir.DataType.BOOL, ir.DataType.FLOAT, ir.DataType.DOUBLE
 
+_AN_END = 2**40
+"""Beyond the number of any turn."""
+
 _Shapes: TypeAlias = dict[str, tuple[list[int | str], ir.DataType]]
 """What a Loop carries: names, shapes and types."""
 Choose: TypeAlias = Callable[[OpBuilder, ir.Value, ir.Value], ir.Value]
@@ -306,46 +309,49 @@ class _Next:
 class _Ended:
     """The best that has ended, best first.
 
-    log_probs  float64 (batch, beams), -inf where nothing has ended
-    scores     float64 (batch, beams)
-    rows       (batch × beams), with the state before the last token; without a hypothesis, only -1
+    worth  float64 (batch, 2 × beams), log-probs and then scores, -inf where nothing has ended
+    rows   (batch × beams), with the state before the last token; without a hypothesis, only -1
     """
 
-    log_probs: ir.Value
-    scores: ir.Value
+    worth: ir.Value
     rows: _Rows
 
     def flat(self) -> list[ir.Value]:
         """Return everything as single values."""
-        return [self.log_probs, self.scores, *self.rows.flat()]
+        return [self.worth, *self.rows.flat()]
 
     @classmethod
     def of(cls, flat: Values) -> _Ended:
         """Undo `flat`."""
-        log_probs, scores, *rows = flat
-        return cls(log_probs, scores, _Rows.of(rows))
+        worth, *rows = flat
+        return cls(worth, _Rows.of(rows))
 
 
 class _Beam:
     """The most probable hypotheses of each row side by side; those that end are kept aside.
 
-    In most steps nothing ends, and the best few simply go on; an If spares them the rest.
+    In most steps nothing ends, and the best few simply go on. What ending takes stands in a Loop of at most one turn:
+    each output of an If costs more than a value that a Loop leaves as it is.
     """
 
     def __init__(self, draft: Draft, start: _Start, search: Search) -> None:
         self._draft, self._start, self._search = draft, start, search
-        self._beams, self._end = search.num_beams, _id_or_none(search.end_id)
+        self._beams = beams = search.num_beams
+        self._end = _id_or_none(search.end_id)
         self._most = draft.input(MAX_NEW_TOKENS, [], _INT)
         self._penalty = draft.input(LENGTH_PENALTY, [], _DOUBLE)
         # A hypothesis grows in as many ways as there are beams, and one more that ends; the unknown word is not one.
-        branches = self._beams + 1 + (search.unknown_id is not None)
+        branches = beams + 1 + (search.unknown_id is not None)
         self._branches = min(branches, start.spec.written_vocab_size)
         op = draft.op
         self._rows = _batch(op, start.logits)  # int64 (1,)
-        self._square = op.Concat(self._rows, [self._beams], axis=0)  # (batch, beams)
-        self._first_rows = op.Mul(op.Unsqueeze(_count(op, self._rows), [-1]), self._beams)  # (batch, 1)
-        self._all_rows = op.Mul(self._rows, [self._beams])
-        self._places = op.Reshape(_count(op, self._all_rows), [-1, self._beams])  # (batch, beams)
+        self._square = op.Concat(self._rows, [beams], axis=0)  # (batch, beams)
+        self._all_rows = op.Mul(self._rows, [beams])
+        self._places = op.Reshape(_count(op, self._all_rows), [-1, beams])  # (batch, beams)
+        crowded = op.Concat(self._square, [self._branches], axis=0)
+        parents = op.Expand(op.Unsqueeze(self._places, [-1]), crowded)
+        self._parents = op.Reshape(parents, [-1, beams * self._branches])  # the row that each of a crowd grew from
+        self._last = op.Sub(self._most, 2)  # turn
         self._longest = op.Pow(op.Cast(self._most, to=_DOUBLE), self._penalty)
 
     def draw(self) -> None:
@@ -358,41 +364,52 @@ class _Beam:
         no_tokens = op.Expand(NOTHING, op.Concat(self._all_rows, [0], axis=0))
         rows = _Rows(no_tokens, [op.Gather(each, each_row) for each in start.flat()])
         crowd = _Crowd(op.Pad(log_probs, missing, -INFINITY), op.Pad(tokens, missing, 0), rows)
-        nothing = _doubles(op, -INFINITY, self._square)
-        goes_on, *first = self._choose(op, crowd, _Ended(nothing, nothing, rows), op.Cast(1, to=_INT))
-        carried = [*rows.flat(), *first]
+        ended = _Ended(_doubles(op, -INFINITY, op.Concat(self._rows, [2 * beams], axis=0)), rows)
+        floors = _doubles(op, -INFINITY, op.Concat(self._rows, [beams if self._search.narrowing else 1], axis=0))
+        goes_on, *first = self._settle(op, crowd, floors, ended, op.Cast(-1, to=_INT))
         shapes = {**_row_shapes(start, "live", "so_far"), **self._choice_shapes("so_far")}
-        found = _loop(op, op.Sub(self._most, 1), goes_on, carried, shapes, self._one_token)
-        count = len(rows.flat())
-        live, ended = _Rows.of(found[:count]), _Ended.of(found[count + 3 :])
-        written = op.Add(_columns(op, live), 1)
-        self._give(replace(ended, rows=self._lengthen(op, ended.rows, written)))
+        found = _loop(op, op.Sub(self._most, 1), goes_on, [*rows.flat(), *first], shapes, self._one_token)
+        self._give(*self._parts(found))
+
+    def _parts(self, carried: Values) -> tuple[_Rows, Values, ir.Value, _Ended]:
+        """Return what is carried: the rows before the newest tokens, the beam, its floors, and what has ended."""
+        count = len(self._start.flat()) + 1
+        rows, beam, (floors, *ended) = carried[:count], carried[count : count + 3], carried[count + 3 :]
+        return _Rows.of(rows), beam, floors, _Ended.of(ended)
 
     def _one_token(self, op: OpBuilder, number: ir.Value, carried: Values) -> list[ir.Value]:
-        """Read the newest tokens, grow, and choose."""
-        count = len(self._start.flat()) + 1
-        before, (log_probs, newest, parents, *aside) = _Rows.of(carried[:count]), carried[count:]
-        ended, length = _Ended.of(aside), op.Add(number, 2)
+        """Read the newest tokens, grow, and settle what goes on."""
+        before, (log_probs, newest, parents), floors, ended = self._parts(carried)
         live = before.take(op, parents, newest)
         logits, state = self._start.step(op, newest, live.state, self._memory)
         gained, tokens = self._branch(op, logits)
-        wide = [-1, self._beams * self._branches]
-        rows = replace(live, state=state)
+        wide, rows = [-1, self._beams * self._branches], replace(live, state=state)
         crowd = _Crowd(op.Reshape(op.Add(gained, log_probs), wide), op.Reshape(tokens, wide), rows)
+        goes_on, *settled = self._settle(op, crowd, floors, ended, number)
+        return [goes_on, *rows.flat(), *settled]
 
+    def _settle(
+        self, op: OpBuilder, crowd: _Crowd, floors: ir.Value, ended: _Ended, number: ir.Value
+    ) -> list[ir.Value]:
+        """Return whether anything goes on, the next beam, its floors, and what has ended.
+
+        number  of the turn, int64 scalar; -1 before the first
+        """
         best = self._best(op, crowd, self._beams)
-        alive, kept = self._keep(op, best.log_probs, ended, length)
-        marks = op.Where(alive, op.Where(op.Equal(best.tokens, self._end), 2.0, 1.0), 0.0)
+        alive = op.Greater(best.log_probs, floors)
+        if self._search.narrowing:
+            best = replace(best, log_probs=op.Where(alive, best.log_probs, -INFINITY))
+        marks = op.Where(alive, op.Where(op.Equal(best.tokens, self._end), _AN_END, 1), 0)
         mark = op.ReduceMax(marks, keepdims=0)
-        some_end = op.Or(op.Greater(mark, 1.0), op.GreaterOrEqual(length, self._most))
+        some_end = op.Greater(op.Add(mark, number), self._last)
 
-        def go_on(op: OpBuilder) -> list[ir.Value]:
-            unchanged = [op.Identity(each) for each in ended.flat()]
-            return [op.Equal(mark, 1.0), *replace(best, log_probs=kept).flat(op), *unchanged]
+        def choose(op: OpBuilder, *_: object) -> list[ir.Value]:
+            goes_on, *chosen = self._choose(op, crowd, ended, op.Add(number, 2))
+            return [op.Identity(goes_on), goes_on, *chosen]
 
         shapes: _Shapes = {"any": ([], _BOOL), **self._choice_shapes("longer")}
-        goes_on, *chosen = _if(op, some_end, shapes, lambda op: self._choose(op, crowd, ended, length), go_on)
-        return [goes_on, *rows.flat(), *chosen]
+        unless = [op.Equal(mark, 1), *best.flat(op), floors, *ended.flat()]
+        return _loop(op, op.Cast(1, to=_INT), some_end, unless, shapes, choose)
 
     def _branch(self, op: OpBuilder, logits: ir.Value) -> tuple[ir.Value, ir.Value]:
         """Return each row's most probable tokens, best first, and their log-probs, (rows, branches), as `top_k` does.
@@ -409,17 +426,19 @@ class _Beam:
         """Return the best of a crowd; of equals, those from the earlier beam come first, then the lowest id."""
         log_probs, places = op.TopK(crowd.log_probs, [count], axis=1, _outputs=2)
         tokens = op.GatherElements(crowd.tokens, places, axis=1)
-        return _Next(log_probs, tokens, op.Add(op.Div(places, self._branches), self._first_rows))
+        return _Next(log_probs, tokens, op.GatherElements(self._parents, places, axis=1))
 
     def _choose(self, op: OpBuilder, crowd: _Crowd, before: _Ended, length: ir.Value) -> list[ir.Value]:
-        """Return whether any of a crowd goes on, the best of it that does, and the best of all that has ended.
+        """Return what `_settle` does, after some of a crowd's best have ended.
 
         length  how many tokens the crowd's hypotheses have, int64 scalar
         """
         beams = self._beams
-        best = self._best(op, crowd, beams * min(self._branches, 2))  # half of them may end
+        log_probs, ranked = op.Split(before.worth, [beams, beams], axis=1, _outputs=2)
+        count = beams * min(self._branches, 2)  # half of them may end
+        best = self._best(op, crowd, count)
         if self._search.narrowing:
-            left = self._places_left(op, before, beams * min(self._branches, 2))
+            left = self._places_left(op, ranked, count)
             best = replace(best, log_probs=op.Where(left, best.log_probs, -INFINITY))
         ends = op.Or(op.Equal(best.tokens, self._end), op.GreaterOrEqual(length, self._most))
 
@@ -428,7 +447,7 @@ class _Beam:
             op.Slice(each, [0], [beams], [1]) for each in (finished, best.tokens, best.parents)
         )
         scores = op.Div(finished, op.Pow(op.Cast(length, to=_DOUBLE), self._penalty))
-        ranked, chosen = op.TopK(op.Concat(before.scores, scores, axis=1), [beams], axis=1, _outputs=2)
+        ranked, chosen = op.TopK(op.Concat(ranked, scores, axis=1), [beams], axis=1, _outputs=2)
 
         def take(old: ir.Value, new: ir.Value) -> ir.Value:
             taken: ir.Value = op.GatherElements(op.Concat(old, new, axis=1), chosen, axis=1)
@@ -437,14 +456,14 @@ class _Beam:
         sources = op.Reshape(take(self._places, op.Add(parents, self._all_rows)), [-1])
         last = op.Reshape(take(op.Expand(NOTHING, self._square), tokens), [-1, 1])
         rows = self._lengthen(op, before.rows, _columns(op, crowd.rows)).above(op, crowd.rows).take(op, sources, last)
-
-        ended = _Ended(take(before.log_probs, finished), ranked, rows)
+        ended = _Ended(op.Concat(take(log_probs, finished), ranked, axis=1), rows)
 
         going, picked = op.TopK(op.Where(ends, -INFINITY, best.log_probs), [beams], axis=1, _outputs=2)
-        alive, kept = self._keep(op, going, ended, length)
-        goes_on = op.Cast(op.ReduceMax(op.Cast(alive, to=_FLOAT), keepdims=0), to=_BOOL)
-        beam = _Next(kept, *(op.GatherElements(each, picked, axis=1) for each in (best.tokens, best.parents)))
-        return [goes_on, *beam.flat(op), *ended.flat()]
+        floors = self._floors(op, ranked, length)
+        alive = op.Cast(op.Greater(going, floors), to=_INT)
+        goes_on = op.Cast(op.ReduceMax(alive, keepdims=0), to=_BOOL)
+        beam = _Next(going, *(op.GatherElements(each, picked, axis=1) for each in (best.tokens, best.parents)))
+        return [goes_on, *beam.flat(op), floors, *ended.flat()]
 
     def _lengthen(self, op: OpBuilder, rows: _Rows, length: ir.Value) -> _Rows:
         """Fill rows with -1 up to a length, int64 (1,)."""
@@ -452,26 +471,27 @@ class _Beam:
         filler = op.Expand(NOTHING, op.Concat(self._all_rows, missing, axis=0))
         return replace(rows, tokens=op.Concat(rows.tokens, filler, axis=1))
 
-    def _keep(self, op: OpBuilder, log_probs: ir.Value, ended: _Ended, length: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """Return which of the best hypotheses go on, bool, and their log-probs with -inf for the others."""
-        if self._search.narrowing:
-            kept = op.Where(self._places_left(op, ended, self._beams), log_probs, -INFINITY)
-            return op.Greater(kept, -INFINITY), kept
-        worst = op.Slice(ended.scores, [self._beams - 1], [self._beams], [1])
-        hopeful = op.Greater(self._hope(op, log_probs, length), worst)
-        return hopeful, op.Where(hopeful, log_probs, -INFINITY)
-
-    def _places_left(self, op: OpBuilder, ended: _Ended, count: int) -> ir.Value:
+    def _places_left(self, op: OpBuilder, ranked: ir.Value, count: int) -> ir.Value:
         """Return which of so many places are left in a beam that narrows, bool (batch, count)."""
-        left = op.ReduceSum(op.Cast(op.Equal(ended.scores, -INFINITY), to=_INT), [1])
+        left = op.ReduceSum(op.Cast(op.Equal(ranked, -INFINITY), to=_INT), [1])
         found: ir.Value = op.Less(op.Range(0, count, 1), left)
         return found
 
-    def _hope(self, op: OpBuilder, going: ir.Value, length: ir.Value) -> ir.Value:
-        """Return scores that nothing which goes on from there can exceed: probabilities only fall."""
-        soon = op.Pow(op.Cast(op.Add(length, 1), to=_DOUBLE), self._penalty)
-        hope: ir.Value = op.Div(going, op.Max(soon, self._longest))
-        return hope
+    def _floors(self, op: OpBuilder, ranked: ir.Value, length: ir.Value) -> ir.Value:
+        """Return what log-probs must exceed for a hypothesis to go on, float64 (batch, 1 or beams).
+
+        A beam that narrows has as many places as have not ended yet. Else a hypothesis must be able to become better
+        than the worst of as many that have ended as there are beams: probabilities only fall. Of a negative length
+        penalty, the bound is that of the next token, and not drawn tighter until something ends again.
+        """
+        floors: ir.Value
+        if self._search.narrowing:
+            floors = op.Where(self._places_left(op, ranked, self._beams), op.Cast(-INFINITY, to=_DOUBLE), INFINITY)
+        else:
+            worst = op.Slice(ranked, [self._beams - 1], [self._beams], [1])
+            soon = op.Pow(op.Cast(op.Add(length, 1), to=_DOUBLE), self._penalty)
+            floors = op.Mul(worst, op.Max(soon, self._longest))
+        return floors
 
     def _choice_shapes(self, so_far: str) -> _Shapes:
         """Return those of the next beam and of what has ended, whose tokens are so many."""
@@ -479,14 +499,14 @@ class _Beam:
             "going": (["rows", 1], _DOUBLE),
             "newest": (["rows", 1], _INT),
             "parents": (["rows"], _INT),
-            "ended": (["batch", self._beams], _DOUBLE),
-            "ranked": (["batch", self._beams], _DOUBLE),
+            "floors": (["batch", self._beams if self._search.narrowing else 1], _DOUBLE),
+            "ended": (["batch", 2 * self._beams], _DOUBLE),
             **_row_shapes(self._start, "finished", so_far),
         }
 
-    def _give(self, found: _Ended) -> None:
+    def _give(self, live: _Rows, _: Values, __: ir.Value, ended: _Ended) -> None:
         """Name the outputs: the best of each row, best first."""
-        op, draft, wanted = self._draft.op, self._draft, self._search.num_return_sequences
+        op, draft, beams, wanted = self._draft.op, self._draft, self._beams, self._search.num_return_sequences
 
         def best_of(rows: ir.Value) -> ir.Value:
             """Return the wanted ones of (batch × beams, width) as (batch, wanted, width)."""
@@ -494,11 +514,12 @@ class _Beam:
             best: ir.Value = op.Slice(by_prompt, [0], [wanted], [1])
             return best
 
-        draft.output(best_of(found.rows.tokens), SEQUENCES, ["batch", wanted, "written"], _INT)
-        for each, name in ((found.log_probs, LOG_PROB), (found.scores, SCORES)):
-            draft.output(op.Slice(each, [0], [wanted], [1]), name, ["batch", wanted], _DOUBLE)
+        rows = self._lengthen(op, ended.rows, op.Add(_columns(op, live), 1))
+        draft.output(best_of(rows.tokens), SEQUENCES, ["batch", wanted, "written"], _INT)
+        for first, name in ((0, LOG_PROB), (beams, SCORES)):
+            draft.output(op.Slice(ended.worth, [first], [first + wanted], [1]), name, ["batch", wanted], _DOUBLE)
         widths = (width for layers, width in self._start.sizes.values() for _ in range(layers))
-        best_states = zip(found.rows.state, widths, strict=True)
+        best_states = zip(rows.state, widths, strict=True)
         state = [op.Reshape(best_of(each), [-1, width]) for each, width in best_states]
         _state_outputs(draft, self._start, state)
 
@@ -541,24 +562,6 @@ def _loop(
 
     graph = op.builder.subgraph(turn, inputs, outputs, name="one_token")
     return list(op.Loop(most, goes_on, *carried, body=graph, _outputs=len(carried)))
-
-
-def _if(
-    op: OpBuilder,
-    condition: ir.Value,
-    shapes: _Shapes,
-    then: Callable[[OpBuilder], list[ir.Value]],
-    otherwise: Callable[[OpBuilder], list[ir.Value]],
-) -> list[ir.Value]:
-    """Return what one of two branches gives, in such shapes."""
-    branches = {
-        name: op.builder.subgraph(
-            branch, [], [value(f"{name}_{each}", shape, dtype) for each, (shape, dtype) in shapes.items()], name=name
-        )
-        for name, branch in (("then", then), ("otherwise", otherwise))
-    }
-    found = op.If(condition, then_branch=branches["then"], else_branch=branches["otherwise"], _outputs=len(shapes))
-    return list(found)
 
 
 def _state_outputs(draft: Draft, start: _Start, flat: Values) -> None:
