@@ -1,4 +1,4 @@
-"""Memory of loaded language models over that of a tiny one, and where it goes. Needs Linux.
+"""Memory of processes with a language model over that of one with a tiny model, and where it goes. Needs Linux.
 
 python -m benchmarks.memory            # the built-in model, and three networks with random weights
 python -m benchmarks.memory BUNDLE...
@@ -14,6 +14,7 @@ import sys
 import tempfile
 import tracemalloc
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 from itertools import islice, product
 from pathlib import Path
@@ -21,11 +22,10 @@ from statistics import median
 from string import ascii_lowercase
 
 import numpy as np
-import onnxruntime
 import tokenizers
 
 import rnn_edge
-from rnn_edge.runtimes import BUILT_IN, LanguageModel, Model
+from rnn_edge.runtimes import BUILT_IN, LanguageModel
 from rnn_edge.runtimes.memory import return_free_memory
 from rnn_edge.runtimes.sessions import open_session
 
@@ -37,8 +37,8 @@ NETWORKS = {
     "keyboard-wide": {"embedding_size": 96, "hidden_size": 670},
     "5M": {"vocab_size": 4000, "embedding_size": 448, "hidden_size": 448, "num_layers": 2, "tied": True},
 }
-COLUMNS = ("file", "session", "vocabulary", "Python", "private", "code", "resident", "peak of loading")
-RATIOS = ("session", "resident")
+COLUMNS = ("file", "session", "vocabulary", "Python", "private", "code", "resident", "peak")
+RATIOS = ("session", "private", "resident")
 
 
 def main(paths: list[Path]) -> None:
@@ -56,79 +56,75 @@ def main(paths: list[Path]) -> None:
         print(f"| {path.stem} | {' | '.join(cells)} |")
 
 
-def whole(path: str) -> None:
-    """Print what a bundle adds to its process, private and of mapped files, once it has completed a text, as JSON."""
-    _complete(EMPTY)
-    private, code = _memory("RssAnon"), _memory("RssFile")
-    _forget_peak()
-    model = rnn_edge.load(path)
-    peak = _memory("VmHWM") - private - code
-    _complete(model)
-    measured = {"private": _memory("RssAnon") - private, "code": _memory("RssFile") - code}
-    print(json.dumps({**measured, "peak of loading": peak}))
+def whole(path: Path) -> dict[str, int]:
+    """Return what a process holds that has completed a text with a bundle: private, of files, and at most so far."""
+    model = _completed(path)
+    found = {"most": _memory("VmHWM"), "private": _memory("RssAnon"), "code": _memory("RssFile")}
+    del model
+    return found
 
 
-def session(path: str) -> None:
-    """Print what a graph's session takes of the private memory in place of the tiny graph's, both stepped, as JSON."""
-    tiny = _stepped(EMPTY)
-    before = _memory("RssAnon")
-    del tiny
-    opened = _stepped(Path(path))
-    print(json.dumps({"session": _memory("RssAnon") - before}))
-    del opened
-
-
-def vocabulary(path: str) -> None:
-    """Print what the tokenizers library takes of the private memory, as JSON."""
-    _complete(EMPTY)
-    before = _memory("RssAnon")
-    kept = tokenizers.Tokenizer.from_str((Path(path) / "tokenizer.json").read_text(encoding="utf-8"))
-    print(json.dumps({"vocabulary": _memory("RssAnon") - before}))
-    del kept
-
-
-def objects(path: str) -> None:
-    """Print what Python's own objects take, as JSON."""
-    _complete(EMPTY)
-    tracemalloc.start()
-    model = rnn_edge.load(path)
-    _complete(model)
-    gc.collect()
-    print(json.dumps({"Python": tracemalloc.get_traced_memory()[0]}))
-
-
-def _row(path: Path) -> dict[str, float]:
-    """Return bytes: medians of the whole, and the least of each part, which may lie in gaps that others left."""
-    rounds = [_elsewhere(whole, path) for _ in range(ROUNDS)]
-    row = {name: median(each[name] for each in rounds) for name in rounds[0]}
-    for measure in (session, vocabulary, objects):
-        row |= min((_elsewhere(measure, path) for _ in range(ROUNDS)), key=lambda found: tuple(found.values()))
-    return {**row, "resident": row["private"] + row["code"], "file": (path / "model.onnx").stat().st_size}
-
-
-def _elsewhere(measure: Callable[[str], None], path: Path) -> dict[str, float]:
-    """Measure in a process of its own."""
-    code = f"import sys; from benchmarks.memory import {measure.__name__} as measure; measure(sys.argv[1])"
-    measured: dict[str, float] = json.loads(subprocess.check_output([sys.executable, "-c", code, path]))
-    return measured
-
-
-def _complete(model: Model | Path) -> None:
-    """Complete a text; of a bundle that is dropped again, so that everything is imported that another one will need."""
-    model = rnn_edge.load(model) if isinstance(model, Path) else model
-    assert isinstance(model, LanguageModel)
-    model.complete("the", rnn_edge.GenerateOptions(max_new_tokens=STEPS))
-
-
-def _stepped(bundle: Path) -> onnxruntime.InferenceSession:
-    """Return a session of a bundle's graph that has made its steps."""
-    opened = open_session((bundle / "model.onnx").read_bytes())
+def session(path: Path) -> dict[str, int]:
+    """Return what is private in a process where nothing but a graph was opened, and has made steps."""
+    opened = open_session((path / "model.onnx").read_bytes())
     tokens, *states = opened.get_inputs()
     feed = {port.name: np.zeros((port.shape[0], 1, port.shape[2]), np.float32) for port in states}
     feed[tokens.name] = np.array([[1]])
     for _ in range(STEPS):
         opened.run(None, feed)
-    return opened
+    return {"session": _memory("RssAnon")}
+
+
+def vocabulary(path: Path) -> dict[str, int]:
+    """Return what is private in a process where nothing but a vocabulary was opened, by the tokenizers library."""
+    opened = tokenizers.Tokenizer.from_str((path / "tokenizer.json").read_text(encoding="utf-8"))
+    opened.encode("the")
+    return {"vocabulary": _memory("RssAnon")}
+
+
+def objects(path: Path) -> dict[str, int]:
+    """Return what Python's own objects take in a process that has completed a text."""
+    tracemalloc.start()
+    model = _completed(path)
+    gc.collect()
+    found = {"Python": tracemalloc.get_traced_memory()[0]}
+    del model
+    return found
+
+
+def _row(path: Path) -> dict[str, float]:
+    """Return the bytes that a bundle's process takes more than that of the tiny one."""
+    found, tiny = _measure(path), _measure(EMPTY)
+    row = {name: found[name] - tiny[name] for name in found}
+    peak = found["most"] - tiny["private"] - tiny["code"]
+    size = (path / "model.onnx").stat().st_size
+    return {**row, "resident": row["private"] + row["code"], "peak": peak, "file": size}
+
+
+@cache
+def _measure(path: Path) -> dict[str, float]:
+    """Return each amount of memory, as a median of rounds."""
+    rounds = [_elsewhere(measure, path) for measure in (whole, session, vocabulary, objects) for _ in range(ROUNDS)]
+    names = {name for each in rounds for name in each}
+    return {name: median(each[name] for each in rounds if name in each) for name in names}
+
+
+def _elsewhere(measure: Callable[[Path], dict[str, int]], path: Path) -> dict[str, int]:
+    """Measure in a process of its own."""
+    code = (
+        "import json, sys; from pathlib import Path; import benchmarks.memory as measures; "
+        f"print(json.dumps(measures.{measure.__name__}(Path(sys.argv[1]))))"
+    )
+    measured: dict[str, int] = json.loads(subprocess.check_output([sys.executable, "-c", code, path]))
+    return measured
+
+
+def _completed(path: Path) -> LanguageModel:
+    """Return a bundle's model that has completed a text."""
+    model = rnn_edge.load(path)
+    assert isinstance(model, LanguageModel)
+    model.complete("the", rnn_edge.GenerateOptions(max_new_tokens=STEPS))
+    return model
 
 
 def _memory(name: str) -> int:
@@ -137,10 +133,6 @@ def _memory(name: str) -> int:
     return_free_memory()
     (line,) = [each for each in Path("/proc/self/status").read_text().splitlines() if each.startswith(f"{name}:")]
     return int(line.split()[1]) * 1024
-
-
-def _forget_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
 
 
 def _make(directory: Path) -> list[Path]:
