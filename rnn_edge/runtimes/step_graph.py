@@ -15,7 +15,7 @@ import numpy as np
 from rnn_edge.bundle import Bundle, Graph, Port
 from rnn_edge.errors import BundleError, RnnEdgeError
 from rnn_edge.runtimes.arrays import NOTHING, Floats, Ids, State, join_states, rows_of
-from rnn_edge.runtimes.bound_steps import BoundSteps
+from rnn_edge.runtimes.bound_steps import BoundSteps, Rooms
 from rnn_edge.runtimes.decoding import Position, Steps
 from rnn_edge.runtimes.device_steps import DeviceSteps, Helpers
 from rnn_edge.runtimes.names import ATTENTION, LOGITS, TOKENS, next_state_name
@@ -57,6 +57,7 @@ class StepGraph:
         self._place = place
         device = find(place.get("provider", CPU.name)).name
         self._recordings = Recordings(self._session, self._names, device) if records(place) else None
+        self._rooms = Rooms(self._session, self._names)
         self._binds = not self._one_row and self._moving == self._names and not self.has_attention
 
     @classmethod
@@ -94,7 +95,7 @@ class StepGraph:
             bound = self._session, self._names, self._explain
             ran_on = self._session.get_providers()[0]
             if ran_on == CPU.full_name:
-                return BoundSteps(*bound, position)
+                return BoundSteps(self._rooms, self._explain, position)
             if find(self._place["provider"]).has_memory:
                 if self._recordings:
                     return RecordedSteps(*bound, self._helpers, position, self._recordings)

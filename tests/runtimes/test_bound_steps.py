@@ -111,6 +111,25 @@ def test_two_begin_at_one_position_and_do_not_meet(begin):
     assert not same(other.position, first)
 
 
+def test_a_room_is_lent_again_once_its_search_is_gone():
+    graph = StepGraph.from_bundle(tiny_bundle(Path("model.rnn")))
+    begun = read(graph, [[3], [4]])
+    one, other = steps_from(graph, begun), steps_from(graph, begun)
+    place = one.position.logits.ctypes.data
+    assert other.position.logits.ctypes.data != place
+    del one
+    assert steps_from(graph, take(begun, [0])).position.logits.ctypes.data == place
+
+
+def test_only_a_few_small_rooms_are_kept():
+    graph = StepGraph.from_bundle(tiny_bundle(Path("model.rnn")))
+    begun = read(graph, [[3]])
+    searches = [steps_from(graph, take(begun, [0] * rows)) for rows in (1, 2, 17, 3)]
+    searches.clear()
+    assert len(graph._rooms._free) == 2
+    assert all(room.capacity < 17 for room in graph._rooms._free)
+
+
 @pytest.mark.usefixtures("device_is_the_cpu")
 @pytest.mark.parametrize("begin", [steps_from, on_device])
 def test_a_token_outside_the_vocabulary_is_explained(begin):
