@@ -143,7 +143,8 @@ class _Walk:
             self._filters = _Filters(draft, vocab_size)
             self._noise = draft.input(NOISE, ["batch", "steps"], _DOUBLE)
             if search.unknown_id is not None:
-                self._unknown = op.Equal(op.Range(0, vocab_size, 1), search.unknown_id)  # bool (vocab,), a constant
+                is_unknown = op.Equal(op.Range(0, vocab_size, 1), search.unknown_id)
+                self._unsaid = op.Where(is_unknown, op.Cast(-INFINITY, to=_FLOAT), 0.0)  # float32 (vocab,), a constant
             self._most = op.Squeeze(op.Shape(self._noise, start=1, end=2), [0])
             self._choose = self._drawn
 
@@ -209,12 +210,12 @@ class _Walk:
 
     def _drawn(self, op: OpBuilder, logits: ir.Value, number: ir.Value) -> ir.Value:
         """Return the first token with which the probabilities, added up, exceed the noise's share of all."""
-        allowed = logits if self._unknown_id is None else op.Where(self._unknown, -INFINITY, logits)
+        allowed = logits if self._unknown_id is None else op.Add(logits, self._unsaid)
         scores = op.Div(op.Cast(allowed, to=_DOUBLE), self._temperature)
         totals = op.CumSum(self._filters.powers(op, scores), 1)
         threshold = op.Mul(op.Gather(self._noise, op.Unsqueeze(number, [0]), axis=1), op.Gather(totals, [-1], axis=1))
-        below = op.Cast(op.LessOrEqual(totals, threshold), to=_INT)
-        tokens: ir.Value = op.ReduceSum(below, [1])
+        below = op.Cast(op.LessOrEqual(totals, threshold), to=_FLOAT)  # counted many times as fast as integers are
+        tokens: ir.Value = op.Cast(op.ReduceSum(below, [1]), to=_INT)
         return tokens
 
 
@@ -228,8 +229,7 @@ class _Filters:
         op = draft.op
         every, whole = op.Equal(top_k, 0), op.GreaterOrEqual(top_p, 1.0)
         self._unsorted = op.And(every, whole)  # all may be drawn, so none needs to be sorted
-        most = op.Where(every, vocab_size, op.Min(top_k, vocab_size))
-        self._most = op.Unsqueeze(op.Where(self._unsorted, 1, most), [0])
+        self._most = op.Unsqueeze(op.Where(every, vocab_size, op.Min(top_k, vocab_size)), [0])
         self._share = op.Where(whole, INFINITY, top_p)
         self._below_best = op.Log(min_p)
 
@@ -240,13 +240,26 @@ class _Filters:
         """
         highest = reduce_max(op, scores, -1)
         powers = op.Exp(op.Sub(scores, highest))
-        _, ids = op.TopK(scores, self._most, axis=1, _outputs=2)
-        best = op.GatherElements(powers, ids, axis=1)
-        better = op.CumSum(best, 1, exclusive=1)  # the sum of those before each
-        enough = op.Mul(op.ReduceSum(best, [1]), self._share)
-        kept = op.ScatterElements(op.Mul(powers, 0.0), ids, op.Where(op.Less(better, enough), best, 0.0), axis=1)
         likely = op.GreaterOrEqual(scores, op.Add(highest, self._below_best))
-        drawn: ir.Value = op.Where(likely, op.Where(self._unsorted, powers, kept), 0.0)
+
+        def unsorted(op: OpBuilder) -> ir.Value:
+            drawn: ir.Value = op.Where(likely, powers, 0.0)
+            return drawn
+
+        def sorted_first(op: OpBuilder) -> ir.Value:
+            _, ids = op.TopK(scores, self._most, axis=1, _outputs=2)
+            best = op.GatherElements(powers, ids, axis=1)
+            better = op.CumSum(best, 1, exclusive=1)  # the sum of those before each
+            enough = op.Mul(op.ReduceSum(best, [1]), self._share)
+            kept = op.ScatterElements(op.Mul(powers, 0.0), ids, op.Where(op.Less(better, enough), best, 0.0), axis=1)
+            drawn: ir.Value = op.Where(likely, kept, 0.0)
+            return drawn
+
+        branches = {
+            f"{name}_branch": op.builder.subgraph(branch, [], [value(name, ["batch", "vocab"], _DOUBLE)], name=name)
+            for name, branch in (("then", unsorted), ("else", sorted_first))
+        }
+        drawn: ir.Value = op.If(self._unsorted, **branches)
         return drawn
 
 
