@@ -32,6 +32,7 @@ __all__ = ["SuggestOptions", "Suggester", "Suggestion", "enough", "is_of_word", 
 _READ_AT_ONCE = 4  # paths; each costs a row of one step of the model
 _SORTED_AT_ONCE = 16  # children of a path; most are never looked at
 _OUTCOMES_KEPT = 128
+_FOLLOWED_KEPT = 256  # tokens of each
 _LEAST_MASS = 1e-30  # of powers in float32; what is less has lost digits
 _RANGES = {"num_suggestions": (1, 100), "num_words": (0, 20), "max_reads": (1, 1_000_000)}
 
@@ -123,12 +124,13 @@ class _Outcomes:
     """What each token comes to.
 
     together  endings that several tokens share
-    single    what each of `ids` comes to by itself: an end, or an opening
+    ids       tokens that come to something by themselves
+    follow    tells what one of these comes to, an end or an opening: few are asked for, and all would take megabytes
     """
 
     together: tuple[_Ending, ...]
     ids: Ids
-    single: tuple[str | _Opening, ...]
+    follow: Callable[[int], str | _Opening | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,7 +157,7 @@ class _Siblings:
         """Begin with all children: `logits` are those of `outcomes.ids`; with `gained`, they are log-probs."""
         self.outcomes, self.text, self.state = outcomes, text, state
         self._logits, self._gained = logits, gained
-        self._next: list[int] = []  # of `outcomes.single`, best last
+        self._next: list[int] = []  # of `outcomes.ids`, best last
         self._rest = np.arange(len(logits))
 
     def best(self) -> float:
@@ -165,14 +167,14 @@ class _Siblings:
         return self._gained + float(self._logits[self._rest].max(initial=-math.inf))
 
     def take(self) -> int:
-        """Take the best one, by its index in `outcomes`; there is one."""
+        """Take the best one, by its id; there is one."""
         if not self._next:
             some = self._rest
             if len(some) > _SORTED_AT_ONCE:
                 some = some[np.argpartition(-self._logits[some], _SORTED_AT_ONCE)]
             some, self._rest = some[:_SORTED_AT_ONCE], some[_SORTED_AT_ONCE:]
             self._next = some[np.argsort(-self._logits[some], kind="stable")][::-1].tolist()
-        return self._next.pop()
+        return int(self.outcomes.ids[self._next.pop()])
 
 
 _Entry: TypeAlias = "tuple[float, int, str | _Node | _Siblings]"
@@ -220,28 +222,36 @@ class Suggester:
         """Return what every token comes to at a place, behind a part of a character or over what was typed."""
         token_bytes = self._table.token_bytes
         ends: dict[str, list[int]] = {}
-        single: dict[int, str | _Opening] = {}
+        open_ended: list[int] = []
         for token in self._table.starting_with(left).tolist():
             outcome = _follow(partial + token_bytes[token][len(left) :], place, joiners)
             if isinstance(outcome, str):
                 ends.setdefault(outcome, []).append(token)
             elif outcome is not None:
-                single[token] = outcome
-        for token in self._table.within(left):
-            single[token] = _Opening("", b"", left[len(token_bytes[token]) :], place)
+                open_ended.append(token)
+        open_ended += self._table.within(left)
         if not left and not partial:
             ends.setdefault("", []).extend(self._others)
-        single |= {tokens[0]: text for text, tokens in ends.items() if len(tokens) == 1}
+        alone = [tokens[0] for tokens in ends.values() if len(tokens) == 1]
         return _Outcomes(
             tuple(self._ending(text, tokens) for text, tokens in ends.items() if len(tokens) > 1),
-            np.array(list(single), dtype=np.int64),
-            tuple(single.values()),
+            np.array([*open_ended, *alone], dtype=np.int64),
+            lru_cache(_FOLLOWED_KEPT)(lambda token: self._follow(token, place, partial, left, joiners)),
         )
+
+    def _follow(self, token: int, place: _Place, partial: bytes, left: bytes, joiners: str) -> str | _Opening | None:
+        """Return what one token comes to, over all that was typed or a part of it."""
+        if token in self._others:
+            return ""
+        said = self._table.token_bytes[token]
+        if len(said) < len(left):
+            return _Opening("", b"", left[len(said) :], place)
+        return _follow(partial + said[len(left) :], place, joiners)
 
     def _ending(self, text: str, tokens: list[int]) -> _Ending:
         ids, vocab_size = np.array(tokens, dtype=np.int64), len(self._table.token_bytes)
         fewer = 2 * len(ids) > vocab_size
-        return _Ending(text, ids, np.setdiff1d(np.arange(vocab_size), ids) if fewer else None)
+        return _Ending(text, ids, np.delete(np.arange(vocab_size), ids) if fewer else None)
 
 
 class _Search:
@@ -311,12 +321,12 @@ class _Search:
 
     def _look_at(self, siblings: _Siblings, log_prob: float) -> None:
         """Queue the best child, whose log-prob is known, and the others behind it."""
-        child = siblings.take()
-        outcome = siblings.outcomes.single[child]
+        token = siblings.take()
+        outcome = siblings.outcomes.follow(token)
+        assert outcome is not None  # those are not among the children
         if isinstance(outcome, str):
             self._end(siblings.text + outcome, log_prob)
         elif self._fits(text := siblings.text + outcome.text, ended=False):
-            token = int(siblings.outcomes.ids[child])
             node = _Node(log_prob, text, outcome.partial, outcome.left, outcome.place, token, siblings.state)
             self._push(log_prob, node)
         self._queue_best(siblings)

@@ -77,6 +77,16 @@ return_free_memory()
 print(json.dumps(private() - before))
 """
 
+SUGGESTED = """
+model = rnn_edge.load(sys.argv[1])
+model.complete("1 2")
+before = private()
+for text in ("1 2", "1 23", "1 2 3", "1 234 5", "1 23 "):
+    model.suggest(text)
+return_free_memory()
+print(json.dumps(private() - before))
+"""
+
 
 def measure(script: str, *bundles: str):
     """Return what a script prints in a process of its own."""
@@ -114,9 +124,9 @@ def test_words_that_were_read_are_not_kept():
     assert measure(READ) < 500_000
 
 
-@pytest.mark.slow
-def test_a_session_takes_at_most_twice_its_file():
-    """A keyboard's model over an open tiny session, in int8; with a width that AMX does not fill up: 64 is its step."""
+@pytest.fixture
+def keyboard() -> str:
+    """Return a keyboard's model with random weights, in int8; AMX does not fill up its widths to multiples of 64."""
     pytest.importorskip("torch")
     from rnn_edge.exporters import ExportOptions, export
     from rnn_edge.modules import Checkpoint, build
@@ -131,6 +141,17 @@ def test_a_session_takes_at_most_twice_its_file():
     )  # fmt: skip
     options = ExportOptions(precision="int8", eval_text=text[:2000], max_loss=10)
     export(Checkpoint(build(spec).eval(), tokenizer), Path("keyboard.rnn"), options)
+    return "keyboard.rnn"
+
+
+@pytest.mark.slow
+def test_a_session_takes_at_most_twice_its_file_more_than_a_tiny_one(keyboard):
     tiny_bundle(Path("small.rnn"))
-    times = measure(STEPPED, "small.rnn", "keyboard.rnn") / size_of("keyboard.rnn")
+    times = measure(STEPPED, "small.rnn", keyboard) / size_of(keyboard)
     assert 1 < times < 2
+
+
+@pytest.mark.slow
+def test_suggestions_take_less_than_the_network(keyboard):
+    """What each of 10,000 words comes to at a place is not kept: it would be 4 MB, and the graph has 2."""
+    assert measure(SUGGESTED, keyboard) < size_of(keyboard) * 0.75
