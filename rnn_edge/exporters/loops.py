@@ -51,8 +51,7 @@ __all__ = ["draw_decode"]
 
 _INT, _BOOL, _FLOAT, _DOUBLE = ir.DataType.INT64, ir.DataType.BOOL, ir.DataType.FLOAT, ir.DataType.DOUBLE
 
-_AN_END = 2**40
-"""Beyond the number of any turn."""
+_AN_END = 2**40  # marks what ends; beyond the number of any turn
 
 _Shapes: TypeAlias = dict[str, tuple[list[int | str], ir.DataType]]
 """What a Loop carries: names, shapes and types."""
@@ -380,9 +379,10 @@ class _Beam:
         ended = _Ended(_doubles(op, -INFINITY, op.Concat(self._rows, [2 * beams], axis=0)), rows)
         floors = _doubles(op, -INFINITY, op.Concat(self._rows, [beams if self._search.narrowing else 1], axis=0))
         goes_on, *first = self._settle(op, crowd, floors, ended, op.Cast(-1, to=_INT))
-        shapes = {**_row_shapes(start, "live", "so_far"), **self._choice_shapes("so_far")}
+        shapes = {**_row_shapes(start, "live"), **self._settled_shapes()}
         found = _loop(op, op.Sub(self._most, 1), goes_on, [*rows.flat(), *first], shapes, self._one_token)
-        self._give(*self._parts(found))
+        live, _, _, ended = self._parts(found)
+        self._give(replace(ended, rows=self._lengthen(op, ended.rows, op.Add(_columns(op, live), 1))))
 
     def _parts(self, carried: Values) -> tuple[_Rows, Values, ir.Value, _Ended]:
         """Return what is carried: the rows before the newest tokens, the beam, its floors, and what has ended."""
@@ -413,14 +413,14 @@ class _Beam:
         if self._search.narrowing:
             best = replace(best, log_probs=op.Where(alive, best.log_probs, -INFINITY))
         marks = op.Where(alive, op.Where(op.Equal(best.tokens, self._end), _AN_END, 1), 0)
-        mark = op.ReduceMax(marks, keepdims=0)
-        some_end = op.Greater(op.Add(mark, number), self._last)
+        mark = op.ReduceMax(marks, keepdims=0)  # 0 where none goes on, 1 where some do and none of them ends
+        some_end = op.Greater(op.Add(mark, number), self._last)  # of those that go on, all end in the last turn
 
         def choose(op: OpBuilder, *_: object) -> list[ir.Value]:
             goes_on, *chosen = self._choose(op, crowd, ended, op.Add(number, 2))
             return [op.Identity(goes_on), goes_on, *chosen]
 
-        shapes: _Shapes = {"any": ([], _BOOL), **self._choice_shapes("longer")}
+        shapes: _Shapes = {"any": ([], _BOOL), **self._settled_shapes()}
         unless = [op.Equal(mark, 1), *best.flat(op), floors, *ended.flat()]
         return _loop(op, op.Cast(1, to=_INT), some_end, unless, shapes, choose)
 
@@ -506,18 +506,17 @@ class _Beam:
             floors = op.Mul(worst, op.Max(soon, self._longest))
         return floors
 
-    def _choice_shapes(self, so_far: str) -> _Shapes:
-        """Return those of the next beam and of what has ended, whose tokens are so many."""
+    def _settled_shapes(self) -> _Shapes:
         return {
             "going": (["rows", 1], _DOUBLE),
             "newest": (["rows", 1], _INT),
             "parents": (["rows"], _INT),
             "floors": (["batch", self._beams if self._search.narrowing else 1], _DOUBLE),
             "ended": (["batch", 2 * self._beams], _DOUBLE),
-            **_row_shapes(self._start, "finished", so_far),
+            **_row_shapes(self._start, "finished"),
         }
 
-    def _give(self, live: _Rows, _: Values, __: ir.Value, ended: _Ended) -> None:
+    def _give(self, ended: _Ended) -> None:
         """Name the outputs: the best of each row, best first."""
         op, draft, beams, wanted = self._draft.op, self._draft, self._beams, self._search.num_return_sequences
 
@@ -527,12 +526,11 @@ class _Beam:
             best: ir.Value = op.Slice(by_prompt, [0], [wanted], [1])
             return best
 
-        rows = self._lengthen(op, ended.rows, op.Add(_columns(op, live), 1))
-        draft.output(best_of(rows.tokens), SEQUENCES, ["batch", wanted, "written"], _INT)
+        draft.output(best_of(ended.rows.tokens), SEQUENCES, ["batch", wanted, "written"], _INT)
         for first, name in ((0, LOG_PROB), (beams, SCORES)):
             draft.output(op.Slice(ended.worth, [first], [first + wanted], [1]), name, ["batch", wanted], _DOUBLE)
         widths = (width for layers, width in self._start.sizes.values() for _ in range(layers))
-        best_states = zip(rows.state, widths, strict=True)
+        best_states = zip(ended.rows.state, widths, strict=True)
         state = [op.Reshape(best_of(each), [-1, width]) for each, width in best_states]
         _state_outputs(draft, self._start, state)
 
@@ -545,8 +543,8 @@ def _state_shapes(start: _Start, prefix: str) -> _Shapes:
     }
 
 
-def _row_shapes(start: _Start, name: str, so_far: str) -> _Shapes:
-    return {name: (["rows", so_far], _INT), **_state_shapes(start, f"{name}_")}
+def _row_shapes(start: _Start, name: str) -> _Shapes:
+    return {name: (["rows", f"{name}_so_far"], _INT), **_state_shapes(start, f"{name}_")}
 
 
 def _loop(
@@ -566,7 +564,7 @@ def _loop(
     inputs += [value(name, shape, dtype) for name, (shape, dtype) in shapes.items()]
     outputs = [value("next_goes_on", [], _BOOL)]
     outputs += [
-        value(next_state_name(name), ["longer" if size == "so_far" else size for size in shape], dtype)
+        value(next_state_name(name), [_longer(size) for size in shape], dtype)
         for name, (shape, dtype) in shapes.items()
     ]
 
@@ -575,6 +573,11 @@ def _loop(
 
     graph = op.builder.subgraph(turn, inputs, outputs, name="one_token")
     return list(op.Loop(most, goes_on, *carried, body=graph, _outputs=len(carried)))
+
+
+def _longer(size: int | str) -> int | str:
+    """Return another name for a size that may grow; onnxruntime takes what has the same name as equally large."""
+    return size.replace("so_far", "longer") if isinstance(size, str) else size
 
 
 def _state_outputs(draft: Draft, start: _Start, flat: Values) -> None:

@@ -275,6 +275,20 @@ def test_every_opset_gives_a_valid_graph_with_the_same_numbers(opset):
     assert np.array_equal(found.log_prob, wanted.log_prob)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_turn_of_a_beam_takes_few_nodes_beside_the_networks_own(precision):
+    """Of a GRU of one layer; what must be done where something ends stands by itself."""
+    model, search = network("language-model", "gru", 15, num_layers=1), some_search("language-model", "beam", 15)
+    built = build(model, Plan(precision), search=search)
+    _, turn = (node for node in built.protos["decode"].graph.node if node.op_type == "Loop")
+    nodes = next(attribute.g.node for attribute in turn.attribute if attribute.name == "body")
+    assert "CastLike" not in {node.op_type for node in nodes}
+    step = built.protos["step"].graph.node
+    (scan,) = (node for node in step if node.op_type == "Scan")
+    (body,) = (attribute.g.node for attribute in scan.attribute if attribute.HasField("g"))
+    assert len(nodes) <= len(step) + len(body) + 25
+
+
 def test_no_branch_calls_a_value_as_a_graph_around_it_does():
     """ONNX has one name for one value, in a graph and all that stands in it."""
 
