@@ -99,7 +99,7 @@ class _Room:
 
 
 class Rooms:
-    """The rooms of one session, lent to one search after the other: to bind one takes as long as a small step."""
+    """The rooms of one session, lent to one search after the other: to bind one takes about as long as a small step."""
 
     def __init__(self, session: onnxruntime.InferenceSession, names: Sequence[str]) -> None:
         """Make it for a graph whose states have these names, in their order."""

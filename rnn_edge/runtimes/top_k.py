@@ -30,7 +30,7 @@ TOP_K = Path(__file__).with_suffix(".onnx")
 class TopK:
     """Finds the best tokens of scores that lie in one place, as often as they change there.
 
-    Inputs and outputs that are new to a run cost more than the run of a small network.
+    To bind inputs and outputs anew for a run takes about as long as a small network's step.
     """
 
     def __init__(self, logits: Floats, k: int) -> None:
@@ -38,7 +38,7 @@ class TopK:
         value = import_onnxruntime().OrtValue.ortvalue_from_numpy
         batch, vocab_size = logits.shape
         count = min(k, vocab_size)
-        self._logits, self._k = logits, np.array([count], np.int64)  # onnxruntime does not keep its inputs alive
+        self._logits, self._k = logits, np.array([count], np.int64)  # a binding need not keep them
         self._tokens, self._log_probs = np.empty((batch, count), np.int64), np.empty((batch, count), np.float32)
         self._way = _session().io_binding()
         self._way.bind_ortvalue_input("logits", value(self._logits))
