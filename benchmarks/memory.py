@@ -59,7 +59,7 @@ def main(paths: list[Path]) -> None:
 def whole(path: Path) -> dict[str, int]:
     """Return what a process holds that has completed a text with a bundle: private, of files, and at most so far."""
     model = _completed(path)
-    found = {"most": _memory("VmHWM"), "private": _memory("RssAnon"), "code": _memory("RssFile")}
+    found = {"private": _memory("RssAnon"), "code": _memory("RssFile"), "most": _memory("VmHWM")}
     del model
     return found
 

@@ -115,7 +115,7 @@ def test_a_loaded_bundle_keeps_one_copy_of_its_weights(bundles):
 
 
 def test_every_graph_gives_back_what_opening_it_took(bundles):
-    """One copy of the weights stays here, of a file that is still held; without giving back it is more than two."""
+    """One copy of the weights stays while the file is still held; without giving back, nearly two."""
     assert measure(OPENED, *bundles) < 1.3 * size_of("large.rnn")
 
 
