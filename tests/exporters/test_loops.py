@@ -191,6 +191,18 @@ def test_a_beam_that_narrows_is_the_slow_one(task):
     check_against_the_host(*graphs, seed=4, configurations=6)
 
 
+@pytest.mark.parametrize("narrowing", [False, True])
+@pytest.mark.parametrize("task", TASKS)
+def test_of_equals_a_beam_takes_the_hosts(task, narrowing):
+    """Of networks to which all tokens are equally probable, and so all texts of one length."""
+    model = network(task, "gru", 16)
+    for parameter in (model if task == "language-model" else model.decoder).output.parameters():
+        parameter.data[:] = 0
+    search = some_search(task, "beam", 16, num_beams=4, num_return_sequences=4, narrowing=narrowing, end_id=END)
+    graphs = Opened.from_built(build(model, search=search))
+    check_against_the_host(graphs, model.spec, search, seed=16, configurations=4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 110))
 @pytest.mark.parametrize("strategy", ["beam", "greedy", "sample"])
