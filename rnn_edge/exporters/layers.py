@@ -69,7 +69,7 @@ class Encoded:
 def in_columns(op: OpBuilder, tokens: ir.Value) -> tuple[ir.Value, ir.Value]:
     """Return tokens in columns, int64 (time, batch), and where there are any, bool (time, batch, 1)."""
     by_time = op.Transpose(tokens, perm=[1, 0])
-    return by_time, op.Unsqueeze(op.GreaterOrEqual(by_time, 0), [-1])
+    return by_time, op.GreaterOrEqual(op.Unsqueeze(by_time, [-1]), 0)
 
 
 def store_layer(

@@ -240,11 +240,6 @@ class Weights:
         """Store the scales of columns; ONNX Runtime widens them once, when it loads the graph."""
         return self._as_float(self._constant(f"{name}.scales", columns.scales), "fp16")
 
-    def _row_scales(self, name: str, columns: Columns) -> ir.Value:
-        """Store the scales of columns that are looked up as rows, one below the other."""
-        below: ir.Value = self._op.Unsqueeze(self._scales(name, columns), [-1])
-        return below
-
     def _one(self) -> ir.Value:
         return self._constant("one", np.float32(1))
 
@@ -253,21 +248,21 @@ class Weights:
         rounded = round_rows(rows)
         self._record(name, "int8", rounded.values.nbytes + rounded.scales.nbytes, rows, rounded.restore().T, "")
         values = self._constant(name, (rounded.values.T.astype(np.int16) + _ZERO).astype(np.uint8))
-        scales, one = self._row_scales(name, rounded), self._one()
-        return lambda op, ids: Rows(op.Gather(values, ids), one, op.Gather(scales, ids))
+        scales, one = self._scales(name, rounded), self._one()
+        return lambda op, ids: Rows(op.Gather(values, ids), one, _of_rows(op, scales, ids))
 
     def _tied_int8(self, name: str, rows: Floats, bias: Bias, *, bounded: bool) -> tuple[Table, Matrix]:
         """Look up columns of a matrix that is stored as a product wants it; its scales serve both."""
         columns = round_columns(rows.T)
         matrix = self._int8(name, rows.T, columns, bias, bounded=bounded)
         values = self._constant(name, columns.values)
-        scales, one = self._row_scales(name, columns), self._one()
-        zero = self._constant("zero_point.float", np.float32(_ZERO))
+        scales, one = self._scales(name, columns), self._one()
+        _, zero = self.step_and_zero()
 
         def look_up(op: OpBuilder, ids: ir.Value) -> Factor:
             found = op.Transpose(op.Gather(values, ids, axis=1), perm=[1, 2, 0])  # int8 (time, batch, width)
-            shifted = op.Add(op.Cast(found, to=ir.DataType.FLOAT), zero)
-            return Rows(op.Cast(shifted, to=ir.DataType.UINT8), one, op.Gather(scales, ids))
+            shifted = op.QuantizeLinear(op.Cast(found, to=ir.DataType.FLOAT), one, zero)
+            return Rows(shifted, one, _of_rows(op, scales, ids))
 
         return look_up, matrix
 
@@ -356,8 +351,14 @@ class CalibratedWeights(Weights):
         return self._constant(name, values.astype(np.float32))
 
 
+def _of_rows(op: OpBuilder, scales: ir.Value, ids: ir.Value) -> ir.Value:
+    """Look up rows' scales, float32 (time, batch, 1); ids are unsqueezed once, also to tell where there are any."""
+    found: ir.Value = op.Gather(scales, op.Unsqueeze(ids, [-1]))
+    return found
+
+
 def _scaled_table(values: ir.Value, scales: ir.Value) -> Table:
-    return lambda op, ids: op.Mul(op.Gather(values, ids), op.Unsqueeze(op.Gather(scales, ids), [-1]))
+    return lambda op, ids: op.Mul(op.Gather(values, ids), _of_rows(op, scales, ids))
 
 
 def _float_table(stored: ir.Value, precision: Precision) -> Table:
