@@ -55,7 +55,7 @@ _AN_END = 2**40  # marks what ends; beyond the number of any turn
 
 _Shapes: TypeAlias = dict[str, tuple[list[int | str], ir.DataType]]
 """What a Loop carries: names, shapes and types."""
-Choose: TypeAlias = Callable[[OpBuilder, ir.Value, ir.Value], ir.Value]
+Choose: TypeAlias = Callable[[OpBuilder, ir.Value, ir.Value | int], ir.Value]
 """From logits, float32 (batch, vocab), and the number of the step, a scalar, to a token a row, int64 (batch, 1)."""
 
 
@@ -156,7 +156,7 @@ class _Walk:
             _doubles(op, 0.0, op.Concat(rows, [1], axis=0)),  # log-probs
             op.Expand(op.Cast(0, to=_BOOL), op.Concat(rows, [1], axis=0)),  # who has ended
         ]
-        first = self._advance(op, start.logits, op.Cast(0, to=_INT), begun)
+        first = self._advance(op, start.logits, 0, begun)
         shapes: _Shapes = {
             "sequence": (["batch", "so_far"], _INT),
             "sum": (["batch", 1], _DOUBLE),
@@ -178,7 +178,7 @@ class _Walk:
         kept = [op.Where(ended, old, new) for old, new in zip(state, moved, strict=True)]
         return [self._goes_on(op, after), *after, *kept]
 
-    def _advance(self, op: OpBuilder, logits: ir.Value, number: ir.Value, so_far: Values) -> list[ir.Value]:
+    def _advance(self, op: OpBuilder, logits: ir.Value, number: ir.Value | int, so_far: Values) -> list[ir.Value]:
         """Choose a token a row; return sequences, log-probs and who has ended with it, and the tokens."""
         sequences, log_probs, ended = so_far
         tokens = self._choose(op, logits, number)
@@ -196,7 +196,7 @@ class _Walk:
         going: ir.Value = op.Cast(op.ReduceMax(op.Cast(op.Not(after[2]), to=_FLOAT), keepdims=0), to=_BOOL)
         return going
 
-    def _likeliest(self, op: OpBuilder, logits: ir.Value, _: ir.Value) -> ir.Value:
+    def _likeliest(self, op: OpBuilder, logits: ir.Value, _: ir.Value | int) -> ir.Value:
         """Of equals, the lowest id. ONNX Runtime's TopK is more than twice as quick as its ArgMax."""
         tokens: ir.Value
         if self._unknown_id is None:
@@ -207,7 +207,7 @@ class _Walk:
         tokens = op.Where(op.Equal(tokens, self._unknown_id), second, tokens)
         return tokens
 
-    def _drawn(self, op: OpBuilder, logits: ir.Value, number: ir.Value) -> ir.Value:
+    def _drawn(self, op: OpBuilder, logits: ir.Value, number: ir.Value | int) -> ir.Value:
         """Return the first token with which the probabilities, added up, exceed the noise's share of all."""
         allowed = logits if self._unknown_id is None else op.Add(logits, self._unsaid)
         scores = op.Div(op.Cast(allowed, to=_DOUBLE), self._temperature)
@@ -378,7 +378,7 @@ class _Beam:
         crowd = _Crowd(op.Pad(log_probs, missing, -INFINITY), op.Pad(tokens, missing, 0), rows)
         ended = _Ended(_doubles(op, -INFINITY, op.Concat(self._rows, [2 * beams], axis=0)), rows)
         floors = _doubles(op, -INFINITY, op.Concat(self._rows, [beams if self._search.narrowing else 1], axis=0))
-        goes_on, *first = self._settle(op, crowd, floors, ended, op.Cast(-1, to=_INT))
+        goes_on, *first = self._settle(op, crowd, floors, ended, -1)
         shapes = {**_row_shapes(start, "live"), **self._settled_shapes()}
         found = _loop(op, op.Sub(self._most, 1), goes_on, [*rows.flat(), *first], shapes, self._one_token)
         live, _, _, ended = self._parts(found)
@@ -402,7 +402,7 @@ class _Beam:
         return [goes_on, *rows.flat(), *settled]
 
     def _settle(
-        self, op: OpBuilder, crowd: _Crowd, floors: ir.Value, ended: _Ended, number: ir.Value
+        self, op: OpBuilder, crowd: _Crowd, floors: ir.Value, ended: _Ended, number: ir.Value | int
     ) -> list[ir.Value]:
         """Return whether anything goes on, the next beam, its floors, and what has ended.
 
@@ -422,7 +422,7 @@ class _Beam:
 
         shapes: _Shapes = {"any": ([], _BOOL), **self._settled_shapes()}
         unless = [op.Equal(mark, 1), *best.flat(op), floors, *ended.flat()]
-        return _loop(op, op.Cast(1, to=_INT), some_end, unless, shapes, choose)
+        return _loop(op, 1, some_end, unless, shapes, choose)
 
     def _branch(self, op: OpBuilder, logits: ir.Value) -> tuple[ir.Value, ir.Value]:
         """Return each row's most probable tokens, best first, and their log-probs, (rows, branches), as `top_k` does.
@@ -549,7 +549,7 @@ def _row_shapes(start: _Start, name: str) -> _Shapes:
 
 def _loop(
     op: OpBuilder,
-    most: ir.Value,
+    most: ir.Value | int,
     goes_on: ir.Value,
     carried: Values,
     shapes: _Shapes,

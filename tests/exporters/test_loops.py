@@ -9,6 +9,7 @@ from typing import get_args
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from helpers import CELLS, some_network, some_spec
 
@@ -299,6 +300,14 @@ def test_a_turn_of_a_beam_takes_few_nodes_beside_the_networks_own(precision):
     (scan,) = (node for node in step if node.op_type == "Scan")
     (body,) = (attribute.g.node for attribute in scan.attribute if attribute.HasField("g"))
     assert len(nodes) <= len(step) + len(body) + 25
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
+def test_onnxruntime_opens_it_without_a_warning(strategy, capfd):
+    model, search = network("language-model", "lstm", 17), some_search("language-model", strategy, 17)
+    graph = build(model, Plan("int8"), search=search).protos["decode"].SerializeToString()
+    onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    assert capfd.readouterr().err == ""
 
 
 def test_no_branch_calls_a_value_as_a_graph_around_it_does():
