@@ -372,10 +372,12 @@ class _Beam:
         each_row = op.Reshape(op.Expand(op.Unsqueeze(_count(op, self._rows), [-1]), self._square), [-1])
         self._memory = [op.Gather(each, each_row, axis=1) for each in start.memory]
         log_probs, tokens = self._branch(op, start.logits)
-        missing = [0, 0, 0, (beams - 1) * self._branches]  # what the prompt's other beams would grow into
+        others = op.Concat(self._rows, [(beams - 1) * self._branches], axis=0)  # what other beams would grow into
+        log_probs = op.Concat(log_probs, _doubles(op, -INFINITY, others), axis=1)
+        tokens = op.Concat(tokens, op.Expand(0, others), axis=1)
         no_tokens = op.Expand(NOTHING, op.Concat(self._all_rows, [0], axis=0))
         rows = _Rows(no_tokens, [op.Gather(each, each_row) for each in start.flat()])
-        crowd = _Crowd(op.Pad(log_probs, missing, -INFINITY), op.Pad(tokens, missing, 0), rows)
+        crowd = _Crowd(log_probs, tokens, rows)
         ended = _Ended(_doubles(op, -INFINITY, op.Concat(self._rows, [2 * beams], axis=0)), rows)
         floors = _doubles(op, -INFINITY, op.Concat(self._rows, [beams if self._search.narrowing else 1], axis=0))
         goes_on, *first = self._settle(op, crowd, floors, ended, -1)

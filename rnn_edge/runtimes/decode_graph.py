@@ -24,6 +24,7 @@ from rnn_edge.runtimes.names import (
     next_state_name,
 )
 from rnn_edge.runtimes.options import GenerateOptions
+from rnn_edge.runtimes.scores import require_numbers
 from rnn_edge.runtimes.sessions import Place
 from rnn_edge.runtimes.whole_graph import WholeGraph
 
@@ -83,6 +84,8 @@ class DecodeGraph:
         self.options = GenerateOptions(**{name: fixed[name] for name in _FIXED})
         self._graph = WholeGraph(content, description, **place)
         self.reads = self._graph.inputs[0]
+        self._given = [(name, dtype) for name, dtype in _INPUTS.items() if name in self._graph.inputs]
+        self._checked: GenerateOptions | None = None  # those of the last run, which need not be checked again
         self._states = [port for port in description.inputs if next_state_name(port.name) in self._graph.outputs]
 
     @classmethod
@@ -114,19 +117,17 @@ class DecodeGraph:
         noise    what a sample draws by, float64 (batch, max_new_tokens), from 0 up to but not 1
         """
         options = self.options if options is None else options
-        self.check(options)
+        if options is not self._checked:
+            self.check(options)
+            self._checked = options
         self._check_noise(noise, len(inputs), options.max_new_tokens)
         longest = {MAX_NEW_TOKENS: options.max_new_tokens or _USUAL_LENGTH}
         given: dict[str, Any] = {self.reads: inputs, NOISE: noise}
-        given |= {name: np.array(longest.get(name, getattr(options, name)), dtype) for name, dtype in _INPUTS.items()}
+        given |= {name: np.array(longest.get(name, getattr(options, name)), dtype) for name, dtype in self._given}
         state = self._start(len(inputs)) if state is None else state
         given |= {port.name: part for port, part in zip(self._states, state, strict=True)}
         sequences, log_prob, *rest = self._graph.run(*(given[name] for name in self._graph.inputs))
-        if not np.isfinite(log_prob[:, 0]).all():  # each row has at least one sequence
-            raise BundleError(
-                "the network gives scores that are not numbers: its weights are damaged, or too large for their "
-                "precision; check it with rnn-edge verify, or export it with --precision fp32"
-            )
+        require_numbers(log_prob[:, 0].tolist())  # each row has at least one sequence
         scores = rest.pop(0) if self.search.strategy == "beam" else log_prob
         return Decoded(sequences, log_prob, scores, tuple(rest))
 
