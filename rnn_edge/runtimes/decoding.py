@@ -103,9 +103,12 @@ class Steps:
     A model may bring its own, which does the same with fewer copies.
     """
 
-    def __init__(self, model: StepModel, position: Position) -> None:
+    def __init__(self, model: StepModel, position: Position, moving: int | None = None) -> None:
+        """Begin at a position; a step changes the first `moving` parts of its state, or all of them."""
         self._model = model
         self._position = position
+        self._moving = moving
+        self._origins = list(range(len(position.logits)))  # of what does not move: rows of one origin have the same
 
     @property
     def position(self) -> Position:
@@ -120,12 +123,22 @@ class Steps:
     def go_on(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
         """Read a token each in some rows, in their order; a row may come twice, or not at all."""
         unchanged = list(rows) == list(range(len(self.position.logits)))
-        self._position = step(
-            self._model, tokens, self.position.state if unchanged else reorder(self.position.state, rows)
-        )
+        self._position = step(self._model, tokens, self.position.state if unchanged else self._take(rows))
+
+    def _take(self, rows: Sequence[int]) -> State:
+        """Return the state of some rows, in their order."""
+        state, before = self.position.state, self._origins
+        self._origins = [before[row] for row in rows]
+        moving = state[: self._moving]
+        still = state[len(moving) :]
+        if self._origins != before:
+            still = reorder(still, rows)
+        return *reorder(moving, rows), *still
 
     def join(self, position: Position) -> None:
         """Put the rows of a position under those that are here."""
+        first = max(self._origins, default=-1) + 1
+        self._origins += range(first, first + len(position.logits))
         self._position = join([self.position, position])
 
 

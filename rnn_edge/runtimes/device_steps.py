@@ -18,7 +18,7 @@ from rnn_edge.runtimes.decoding import Position, Steps, join
 from rnn_edge.runtimes.names import LOGITS, TOKENS, next_state_name
 from rnn_edge.runtimes.providers import import_onnxruntime
 from rnn_edge.runtimes.sessions import UNRECORDED, Place, numbered, open_session
-from rnn_edge.runtimes.top_k import TOP_K, Scores, TopK
+from rnn_edge.runtimes.top_k import TOP_K, Scores, find_once
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -62,7 +62,7 @@ class _ResidentScores(Scores):
 
     def _find(self, k: int) -> tuple[Ids, Floats]:
         if self._session is None:
-            return TopK(self.logits, k).find()
+            return find_once(self.logits, k)
         binding = self._session.io_binding()
         binding.bind_ortvalue_input("logits", self._values)
         binding.bind_cpu_input("k", np.array([min(k, self._values.shape()[1])], np.int64))

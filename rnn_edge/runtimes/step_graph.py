@@ -100,7 +100,7 @@ class StepGraph:
                 if self._recordings:
                     return RecordedSteps(*bound, self._helpers, position, self._recordings)
                 return DeviceSteps(*bound, self._helpers, position)
-        return Steps(self, position)
+        return Steps(self, position, self.moving)
 
     @cached_property
     def _helpers(self) -> Helpers:

@@ -19,7 +19,7 @@ from rnn_edge.runtimes.sessions import open_session
 if TYPE_CHECKING:
     import onnxruntime
 
-__all__ = ["TOP_K", "Best", "Scores", "TopK"]
+__all__ = ["TOP_K", "Best", "Scores", "TopK", "find_once"]
 
 Best: TypeAlias = tuple[list[list[int]], list[list[float]]]
 """Each row's most probable tokens, best first, of equals the lowest id; and their log-probs among all tokens."""
@@ -55,13 +55,20 @@ class TopK:
         return self._tokens, self._log_probs
 
 
+def find_once(logits: Floats, k: int) -> tuple[Ids, Floats]:
+    """Return what `TopK` finds; to prepare it for one time takes longer."""
+    count = np.array([min(k, logits.shape[1])], np.int64)
+    tokens, log_probs = _session().run(None, {"logits": logits, "k": count})
+    return tokens, log_probs
+
+
 class Scores:
     """What rows expect next. Often only the best of it is looked at, and found but once."""
 
     def __init__(self, logits: Floats, finders: dict[int, TopK] | None = None) -> None:
         """Make it of logits float32 (batch, vocab); `finders`, by their k, are kept for what will lie in that place."""
         self._logits = logits
-        self._finders = {} if finders is None else finders
+        self._finders = finders
         self._best: Best = [], []
         self._k = 0
 
@@ -79,6 +86,8 @@ class Scores:
         return self._best
 
     def _find(self, k: int) -> tuple[Ids, Floats]:
+        if self._finders is None:
+            return find_once(self.logits, k)
         if k not in self._finders:
             self._finders[k] = TopK(self.logits, k)
         return self._finders[k].find()

@@ -23,6 +23,8 @@ from runtimes.fakes import (
 
 from rnn_edge.runtimes.decoding import (
     Path,
+    Position,
+    Steps,
     begin,
     extend,
     greedily,
@@ -191,3 +193,44 @@ def test_the_unknown_word_is_never_drawn():
     options = GenerateOptions(do_sample=True, temperature=100.0)
     prompts = [[0]] * 50
     assert not any(1 in path.tokens for path in sample(random_scores(3, 0), prompts, options, rules))
+
+
+class MemoryModel:
+    """Adds what it reads to `h`, float32 (1, batch, 1), and looks at a memory, float32 (source, batch, 1), as it is."""
+
+    def start(self, batch):
+        raise NotImplementedError
+
+    def step(self, tokens, state):
+        h, memory = state
+        h = h + tokens.T[:, :, None]
+        return np.concatenate([h[0], memory[0]], axis=1).astype(np.float32), (h.astype(np.float32), memory)
+
+
+def _with_memory(*memories):
+    memory = np.array([memories, memories], np.float32)[:, :, None]
+    return Position(np.zeros((len(memories), 2), np.float32), (np.zeros((1, len(memories), 1), np.float32), memory))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_memory_goes_where_its_rows_go(seed):
+    generator = np.random.default_rng(seed)
+    steps, rows = Steps(MemoryModel(), _with_memory(1, 2, 3), moving=1), [(0, 1), (0, 2), (0, 3)]  # h and memory
+    for turn in range(12):
+        if turn % 5 == 3:
+            steps.join(_with_memory(10 + turn, 20 + turn))
+            rows += [(0, 10 + turn), (0, 20 + turn)]
+        chosen = generator.integers(0, len(rows), generator.integers(1, 6)).tolist()
+        tokens = generator.integers(0, 9, len(chosen)).tolist()
+        steps.go_on(chosen, tokens)
+        rows = [(rows[row][0] + token, rows[row][1]) for row, token in zip(chosen, tokens, strict=True)]
+        assert steps.position.logits.tolist() == [list(row) for row in rows]
+
+
+def test_a_memory_stays_where_it_is_while_rows_of_one_prompt_change_places():
+    steps = Steps(MemoryModel(), _with_memory(1, 2), moving=1)
+    steps.go_on([0, 0, 1, 1], [1, 2, 3, 4])
+    memory = steps.position.state[1]
+    steps.go_on([1, 1, 3, 2], [1, 2, 3, 4])
+    assert steps.position.state[1] is memory
+    assert steps.position.state[0].ravel().tolist() == [3, 4, 7, 7]
