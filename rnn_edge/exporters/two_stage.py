@@ -45,7 +45,7 @@ def store_two_stages(
     def score(op: OpBuilder, x: Factor) -> ir.Value:
         h = floats(op, x)  # (batch, width)
         guessed = op.Add(guess(op, h), added)  # (batch, vocab)
-        _, best = op.TopK(guessed, [count], axis=-1, _outputs=2)
+        _, best = op.TopK(guessed, [count], axis=-1, sorted=0, _outputs=2)
         best.name = CANDIDATES
         exact = op.Add(_product(op, table(op, best), h, weights), op.Gather(added, best))  # (batch, candidates)
         scores: ir.Value = op.ScatterElements(guessed, best, exact, axis=-1)
