@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.alternatives import Runner
 from benchmarks.alternatives.base import log_totals
 from benchmarks.workloads import Workload
-from rnn_edge.bundle import Precision, Search
+from rnn_edge.bundle import Precision, Preview, Search
 from rnn_edge.exporters.graphs import build
 from rnn_edge.exporters.weights import Plan
 from rnn_edge.runtimes.arrays import Doubles, Floats, Ids
@@ -71,13 +71,13 @@ def beam_of(runner: Runner, first: int) -> Callable[[], object]:
 
 
 def beam_in_graph(
-    workload: Workload, precision: Precision, first: int, length: int = BEAM_TOKENS
+    workload: Workload, precision: Precision, first: int, preview: Preview | None = None
 ) -> Callable[[], Decoded]:
     """Return a task that calls a graph which searches with five beams by itself."""
     search = Search(strategy="beam", num_beams=BEAMS, num_return_sequences=BEAMS, unknown_id=0)
-    built = build(workload.model(), Plan(precision), search=search)
+    built = build(workload.model(), Plan(precision, preview=preview), search=search)
     graph = DecodeGraph(built.protos["decode"].SerializeToString(), built.describe()["decode"])
-    options = replace(graph.options, max_new_tokens=length, length_penalty=0.0)
+    options = replace(graph.options, max_new_tokens=BEAM_TOKENS, length_penalty=0.0)
     return lambda: graph.run(np.array([[first]]), options)
 
 

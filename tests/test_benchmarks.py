@@ -24,7 +24,7 @@ from benchmarks.alternatives.with_numpy import NUMPY
 from benchmarks.goals import GOALS, Goal, index
 from benchmarks.limit import Limit
 from benchmarks.report import Report
-from benchmarks.run import IN_GRAPH, Row, Settings, _entrant
+from benchmarks.run import IN_GRAPH, TWO_STAGE_IN_GRAPH, Row, Settings, _entrant
 from benchmarks.scale import Server
 from benchmarks.tasks import beam_of, error_of, logits_of
 from benchmarks.workloads import WORKLOADS, PlainStep
@@ -165,7 +165,7 @@ def test_a_report_survives_json_and_tells_ratios_and_goals(tmp_path):
 
 def test_goals_speak_of_rows_that_a_run_gives():
     """A goal with a misspelt name would never be measured, and so never be missed."""
-    names = {each.name for each in ALTERNATIVES} | {"limit", IN_GRAPH}
+    names = {each.name for each in ALTERNATIVES} | {"limit", IN_GRAPH, TWO_STAGE_IN_GRAPH}
     tasks = {"step", "20 best", "prompt of 64", "beam of 5", "bytes"}
     for goal in GOALS:
         for workload, task, batch, alternative, precision in (goal.ours, goal.other):
