@@ -11,22 +11,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
+from benchmarks.tasks import BEAMS, beam_in_graph
 from benchmarks.workloads import WORKLOADS, Workload
-from rnn_edge.bundle import Search
-from rnn_edge.exporters.graphs import build
-from rnn_edge.exporters.opened import Opened
+from rnn_edge.exporters.graphs import build, describe_graph
 from rnn_edge.exporters.weights import Plan
 from rnn_edge.runtimes import StepGraph
 from rnn_edge.runtimes.beams import beam_search
 from rnn_edge.runtimes.bench import Times, describe_machine, take_turns
-from rnn_edge.runtimes.decode_graph import DecodeGraph
 from rnn_edge.runtimes.decoding import Path, Rules, Steps, greedily, read, steps_from, take, walk
 
-TOKENS, BEAMS, UNKNOWN = 50, 5, 0
+TOKENS, FIRST = 50, 5
 _COLUMNS = (
     "step",
     "and the best",
@@ -42,13 +39,9 @@ _COLUMNS = (
 )
 
 
-def _graphs(workload: Workload) -> tuple[StepGraph, DecodeGraph]:
-    """Return a network's step, and a graph that searches; no text ever ends, but the graph asks whether it does."""
-    search = Search(strategy="beam", num_beams=BEAMS, num_return_sequences=BEAMS, unknown_id=UNKNOWN)
-    opened = Opened.from_built(build(workload.model(), Plan("int8"), search=search))
-    assert opened.step is not None
-    assert opened.decode is not None
-    return opened.step, opened.decode
+def _graph(workload: Workload) -> StepGraph:
+    proto = build(workload.model(), Plan("int8")).protos["step"]
+    return StepGraph(proto.SerializeToString(), describe_graph("step", proto).inputs[1:])
 
 
 def _stepping(steps: Steps, rows: list[int], tokens: list[list[int]], k: int = 0) -> Callable[[], None]:
@@ -65,11 +58,10 @@ def _stepping(steps: Steps, rows: list[int], tokens: list[list[int]], k: int = 0
 
 def measure(workload: Workload) -> dict[str, Times]:
     """Return microseconds a token of each."""
-    (graph, decode), vocab_size = _graphs(workload), workload.spec.vocab_size
-    prompt, options = np.array([[5]]), replace(decode.options, max_new_tokens=TOKENS)
-    begun, many = read(graph, [[5]]), take(read(graph, [[5]]), [0] * BEAMS)
+    graph, vocab_size = _graph(workload), workload.spec.vocab_size
+    begun, many = read(graph, [[FIRST]]), take(read(graph, [[FIRST]]), [0] * BEAMS)
     tokens = np.random.default_rng(0).integers(1, vocab_size, (TOKENS, BEAMS)).tolist()
-    rules = Rules(token_bytes=[b" "] * vocab_size, end_id=None, unknown_id=UNKNOWN, max_new_tokens=TOKENS)
+    rules = Rules(token_bytes=[b" "] * vocab_size, end_id=None, unknown_id=0, max_new_tokens=TOKENS)
     one, moved = [column[:1] for column in tokens], [0, 0, 1, 3, 2]
     tasks = {
         "step": _stepping(steps_from(graph, begun), [0], one),
@@ -78,7 +70,7 @@ def measure(workload: Workload) -> dict[str, Times]:
         "step of 5": _stepping(steps_from(graph, many), [0, 1, 2, 3, 4], tokens),
         "step of 5, reordered, and the best": _stepping(steps_from(graph, many), moved, tokens, BEAMS + 2),
         "beam of 5": lambda: beam_search(graph, [[Path()]], begun, rules, num_beams=BEAMS),
-        "beam of 5, in the graph": lambda: decode.run(prompt, options),
+        "beam of 5, in the graph": beam_in_graph(workload, "int8", FIRST, length=TOKENS),
     }
     return {name: times.of(TOKENS) for name, times in take_turns(tasks, rounds=9, seconds=0.05).items()}
 

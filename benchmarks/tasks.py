@@ -71,13 +71,16 @@ def beam_of(runner: Runner, first: int) -> Callable[[], object]:
 
 
 def beam_in_graph(
-    workload: Workload, precision: Precision, first: int, preview: Preview | None = None
+    workload: Workload, precision: Precision, first: int, preview: Preview | None = None, *, length: int = BEAM_TOKENS
 ) -> Callable[[], Decoded]:
-    """Return a task that calls a graph which searches with five beams by itself."""
+    """Return a task that calls a graph which searches with five beams by itself.
+
+    No text ever ends, but the graph asks whether it does.
+    """
     search = Search(strategy="beam", num_beams=BEAMS, num_return_sequences=BEAMS, unknown_id=0)
     built = build(workload.model(), Plan(precision, preview=preview), search=search)
     graph = DecodeGraph(built.protos["decode"].SerializeToString(), built.describe()["decode"])
-    options = replace(graph.options, max_new_tokens=BEAM_TOKENS, length_penalty=0.0)
+    options = replace(graph.options, max_new_tokens=length, length_penalty=0.0)
     return lambda: graph.run(np.array([[first]]), options)
 
 

@@ -42,21 +42,18 @@ def log_totals(logits: Floats | Doubles) -> Doubles:
 
     The powers stay in the precision of the scores: seven digits, and half the time that a greedy token takes.
     """
-    highest = logits.max(axis=-1, keepdims=True)
-    require_numbers(highest.ravel().tolist())
-    powers = logits - highest
-    np.exp(powers, out=powers)
+    highest, powers = powers_of(logits)
     log_totals: Doubles = np.log(powers.sum(axis=-1), dtype=np.float64) + highest[..., 0]
     return log_totals
 
 
-def powers_of(logits: Floats) -> tuple[float, Floats, float]:
-    """Return the highest of some scores, float32 (n,), exp(scores - highest), and the sum of these."""
-    highest = logits.max(keepdims=True)
+def powers_of(logits: Floats | Doubles) -> tuple[Floats | Doubles, Floats | Doubles]:
+    """Return the highest scores along the last axis, (..., 1), and exp(scores - highest), in the same precision."""
+    highest = logits.max(axis=-1, keepdims=True)
     require_numbers(highest.ravel().tolist())
     powers = logits - highest
     np.exp(powers, out=powers)
-    return float(highest[0]), powers, float(powers.sum())
+    return highest, powers
 
 
 def require_numbers(highest: Iterable[float]) -> None:

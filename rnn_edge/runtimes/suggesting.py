@@ -20,7 +20,7 @@ from typing import TypeAlias
 import numpy as np
 
 from rnn_edge.errors import OptionsError
-from rnn_edge.runtimes.arrays import Floats, Ids, State, join_states
+from rnn_edge.runtimes.arrays import Doubles, Floats, Ids, State, join_states
 from rnn_edge.runtimes.decoding import Position, StepModel, step
 from rnn_edge.runtimes.lexicon import Lexicon
 from rnn_edge.runtimes.scores import log_totals, powers_of
@@ -108,7 +108,7 @@ class _Ending:
     ids: Ids
     others: Ids | None
 
-    def log_share(self, powers: Floats, total: float, logits: Floats) -> float:
+    def log_share(self, powers: Floats | Doubles, total: float, logits: Floats) -> float:
         """Return the log-prob of these tokens together; of the scores' powers, float32 (vocab,), and their sum."""
         mass = 0.0 if self.others is None else total - float(powers[self.others].sum())
         if mass < total / 2:  # a difference of almost equals would have no digits left
@@ -302,12 +302,13 @@ class _Search:
     ) -> None:
         """Queue what may follow a path that stands at a row of a position, and whose log-prob is `before`."""
         logits, state = position.logits[row], tuple(part[:, row : row + 1] for part in position.state)
-        highest, powers, total = powers_of(logits)
+        highest, powers = powers_of(logits)
+        total = float(powers.sum())
         outcomes = self._outcomes(place, partial, left, self._options.joiners)
         for ending in outcomes.together:
             self._end(text + ending.text, before + ending.log_share(powers, total, logits))
         if len(outcomes.ids):
-            gained = before - highest - math.log(total)
+            gained = before - float(highest[0]) - math.log(total)
             self._queue_best(_Siblings(logits[outcomes.ids], gained, outcomes, text, state))
 
     def _end(self, text: str, log_prob: float) -> None:

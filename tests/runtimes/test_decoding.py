@@ -198,9 +198,6 @@ def test_the_unknown_word_is_never_drawn():
 class MemoryModel:
     """Adds what it reads to `h`, float32 (1, batch, 1), and looks at a memory, float32 (source, batch, 1), as it is."""
 
-    def start(self, batch):
-        raise NotImplementedError
-
     def step(self, tokens, state):
         h, memory = state
         h = h + tokens.T[:, :, None]
