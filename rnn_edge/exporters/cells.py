@@ -25,7 +25,7 @@ Values: TypeAlias = Sequence[ir.Value]
 class Layer:
     """A layer's matrices, with PyTorch's two biases in one where they only ever occur as a sum."""
 
-    input: Matrix  # W x + b, (input → gates × hidden)
+    input: Matrix  # W x + b, (input → gates × hidden); or a look-up of that, (token → gates × hidden)
     state: Matrix  # U h, plus b' for a GRU, (output → gates × hidden)
     projection: Matrix | None  # P, (hidden → output), LSTM with projection only
     candidate: Matrix | None  # U of the new state, (hidden → hidden), GRU that resets before it only

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rnn_edge.exporters.cells import Layer, Values, step
 from rnn_edge.exporters.draft import Draft, value
 from rnn_edge.exporters.operators import zeros
-from rnn_edge.exporters.weights import Factor, Matrix, Weights
+from rnn_edge.exporters.weights import Factor, Matrix, Table, Weights, floats
 from rnn_edge.modules import Encoder, Stack
 from rnn_edge.runtimes.arrays import Floats
 from rnn_edge.runtimes.names import next_state_name
@@ -79,12 +79,14 @@ def store_layer(
     name: str,
     *,
     is_first: bool,
+    vectors: Floats | None = None,
     fed: tuple[int, bool] = (0, False),
     backwards: bool = False,
 ) -> Layer:
     """Store one layer; biases that only ever occur as a sum become one.
 
     is_first  it reads what tokens look up, which is not bounded
+    vectors   of all tokens, float32 (tokens, input): multiplied now, so that the layer reads tokens themselves
     fed       how many of its last inputs are not a token's vector, and whether those are bounded
     """
     rnn, spec, bounded = stack.rnn, stack.spec, stack.spec.is_bounded
@@ -104,13 +106,11 @@ def store_layer(
     if fed_size:
         w, w_fed = w[:, :-fed_size], w[:, -fed_size:]
         beside = weights.matrix(f"{name}.fed{ending}", w_fed.T, bounded=fed_is_bounded)
+    bias = b if keeps_biases_apart else b + b_state
     return Layer(
-        input=weights.matrix(
-            f"{name}.input{ending}",
-            w.T,
-            b if keeps_biases_apart else b + b_state,
-            bounded=bounded and not is_first,
-        ),
+        input=weights.matrix(f"{name}.input{ending}", w.T, bias, bounded=bounded and not is_first)
+        if vectors is None
+        else _look_up(weights.table(f"{name}.input{ending}", vectors @ w.T + bias)),
         state=weights.matrix(f"{name}.state{ending}", u.T, b_state if keeps_biases_apart else None, bounded=bounded),
         projection=projection,
         candidate=candidate,
@@ -118,10 +118,21 @@ def store_layer(
     )
 
 
-def store_layers(weights: Weights, stack: Stack, prefix: str = "") -> list[Layer]:
-    """Store all layers of a stack that reads tokens' vectors and nothing else."""
-    numbers = range(stack.spec.num_layers)
-    return [store_layer(weights, stack, index, f"{prefix}layer{index}", is_first=index == 0) for index in numbers]
+def _look_up(table: Table) -> Matrix:
+    """Return what takes tokens, int64 (time, batch), to their rows of a table, as numbers."""
+
+    def look_up(op: OpBuilder, tokens: Factor) -> ir.Value:
+        assert isinstance(tokens, ir.Value)
+        return floats(op, table(op, tokens))
+
+    return look_up
+
+
+def store_layers(weights: Weights, stack: Stack, prefix: str = "", vectors: Floats | None = None) -> list[Layer]:
+    """Store all layers of a stack that reads tokens' vectors and nothing else, or, if they are given, tokens."""
+    first = store_layer(weights, stack, 0, f"{prefix}layer0", is_first=True, vectors=vectors)
+    numbers = range(1, stack.spec.num_layers)
+    return [first, *(store_layer(weights, stack, n, f"{prefix}layer{n}", is_first=False) for n in numbers)]
 
 
 def scan_stack(
@@ -153,7 +164,7 @@ def layer_of(op: OpBuilder, spec: StackSpec, state: ir.Value, index: int) -> ir.
 def step_stack(op: OpBuilder, spec: StackSpec, layers: list[Layer], x: Factor, state: Slices) -> Slices:
     """Take one step of the layers without a Scan; return the state after it.
 
-    x  float32 (1, batch, input), as deep as a stretch, so that its products have the bits they have there
+    x  float32 (1, batch, input), as deep as a stretch, so that its products have the bits they have there; or tokens
     """
     after: Slices = [[] for _ in state]
     for index, layer in enumerate(layers):

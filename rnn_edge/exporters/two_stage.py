@@ -47,18 +47,18 @@ def store_two_stages(
         guessed = op.Add(guess(op, h), added)  # (batch, vocab)
         _, best = op.TopK(guessed, [count], axis=-1, sorted=0, _outputs=2)
         best.name = CANDIDATES
-        exact = op.Add(_product(op, table(op, best), h, weights), op.Gather(added, best))  # (batch, candidates)
+        exact = op.Add(_product(op, table(op, best), h), op.Gather(added, best))  # (batch, candidates)
         scores: ir.Value = op.ScatterElements(guessed, best, exact, axis=-1)
         return scores
 
     return table, score
 
 
-def _product(op: OpBuilder, rows: Factor, h: ir.Value, weights: Weights) -> ir.Value:
+def _product(op: OpBuilder, rows: Factor, h: ir.Value) -> ir.Value:
     """Multiply each row's candidates, (batch, candidates, width), by its h; float32 (batch, candidates)."""
     column = op.Unsqueeze(h, [-1])  # (batch, width, 1)
     if isinstance(rows, Rows):  # scaled when there is little left to scale
-        values = op.DequantizeLinear(rows.values, rows.step, weights.step_and_zero()[1])
+        values = op.DequantizeLinear(rows.values, rows.step, rows.zero)
         product = op.Mul(op.MatMul(values, column), rows.scales)
     else:
         product = op.MatMul(rows, column)

@@ -96,10 +96,11 @@ class Stored:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of unsigned bytes around 128, with a scale for each: what a product in integers reads."""
+    """Rows of unsigned bytes, with a scale for each: what a product in integers reads."""
 
     values: ir.Value  # uint8 (..., width)
     step: ir.Value  # float32, a constant, of one byte before its row is scaled
+    zero: ir.Value  # uint8, a constant, the byte that stands for zero
     scales: ir.Value  # float32 (..., 1)
 
 
@@ -207,18 +208,23 @@ class Weights:
         """Multiply in integers, which is exact, so that no row depends on another; scale afterwards.
 
         The columns' scales go into a multiplication of their own: ONNX Runtime's product is much slower with them.
+        So a bias can be added in the product only where nothing else is scaled behind it.
         """
         bytes_ = columns.values.nbytes + columns.scales.nbytes
         self._record(name, "int8", bytes_, weight, columns.restore(), "")
         values, scales = self._constant(name, columns.values), self._scales(name, columns)
         (step, zero), one = self.step_and_zero(), self._one()
+        if bias is not None and bounded:  # it is added in the product, before the scales
+            bias = bias[0], (bias[1] / columns.scales).astype(np.float32)
         added = self._bias(bias)
 
         def multiply(op: OpBuilder, x: Factor) -> ir.Value:
             if bounded:
                 quantized = op.QuantizeLinear(x, step, zero)
-                product = op.MatMulIntegerToFloat(quantized, values, step, one, zero, _domain=_CONTRIB)
-                return _add(op, op.Mul(product, scales), added)
+                summand = () if added is None else (None, added)
+                product = op.MatMulIntegerToFloat(quantized, values, step, one, zero, *summand, _domain=_CONTRIB)
+                scaled: ir.Value = op.Mul(product, scales)
+                return scaled
             rows = x if isinstance(x, Rows) else self._rows(op, x)
             product = op.MatMulIntegerToFloat(rows.values, values, rows.step, one, zero, _domain=_CONTRIB)
             return _add(op, op.Mul(op.Mul(product, rows.scales), scales), added)
@@ -230,7 +236,7 @@ class Weights:
         least = self._constant("least", np.float32(1e-30))  # a row of zeros must not be divided by zero
         step, zero = self.step_and_zero()
         scales = op.Max(reduce_max(op, op.Abs(x), -1), least)
-        return Rows(op.QuantizeLinear(op.Div(x, scales), step, zero), step, scales)
+        return Rows(op.QuantizeLinear(op.Div(x, scales), step, zero), step, zero, scales)
 
     def step_and_zero(self) -> tuple[ir.Value, ir.Value]:
         """Return what one byte of a bounded number stands for, and the byte that stands for zero."""
@@ -248,8 +254,8 @@ class Weights:
         rounded = round_rows(rows)
         self._record(name, "int8", rounded.values.nbytes + rounded.scales.nbytes, rows, rounded.restore().T, "")
         values = self._constant(name, (rounded.values.T.astype(np.int16) + _ZERO).astype(np.uint8))
-        scales, one = self._scales(name, rounded), self._one()
-        return lambda op, ids: Rows(op.Gather(values, ids), one, _of_rows(op, scales, ids))
+        scales, one, (_, zero) = self._scales(name, rounded), self._one(), self.step_and_zero()
+        return lambda op, ids: Rows(op.Gather(values, ids), one, zero, _of_rows(op, scales, ids))
 
     def _tied_int8(self, name: str, rows: Floats, bias: Bias, *, bounded: bool) -> tuple[Table, Matrix]:
         """Look up columns of a matrix that is stored as a product wants it; its scales serve both."""
@@ -262,7 +268,7 @@ class Weights:
         def look_up(op: OpBuilder, ids: ir.Value) -> Factor:
             found = op.Transpose(op.Gather(values, ids, axis=1), perm=[1, 2, 0])  # int8 (time, batch, width)
             shifted = op.QuantizeLinear(op.Cast(found, to=ir.DataType.FLOAT), one, zero)
-            return Rows(shifted, one, _of_rows(op, scales, ids))
+            return Rows(shifted, one, zero, _of_rows(op, scales, ids))
 
         return look_up, matrix
 
@@ -375,7 +381,7 @@ def floats(op: OpBuilder, x: Factor) -> ir.Value:
     """Return rows as the numbers they stand for."""
     if not isinstance(x, Rows):
         return x
-    numbers: ir.Value = op.Mul(op.Sub(op.Cast(x.values, to=ir.DataType.FLOAT), float(_ZERO)), x.scales)
+    numbers: ir.Value = op.Mul(op.DequantizeLinear(x.values, x.step, x.zero), x.scales)
     return numbers
 
 

@@ -8,6 +8,7 @@ from typing import get_args
 import numpy as np
 import onnx
 import pytest
+import torch
 from helpers import tiny_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,12 +16,14 @@ from hypothesis import strategies as st
 from rnn_edge.bundle import Precision
 from rnn_edge.errors import ExportError
 from rnn_edge.exporters.graphs import NEWEST_OPSET, OLDEST_OPSET, build, describe_graph
+from rnn_edge.exporters.rounding import round_rows
 from rnn_edge.exporters.weights import Plan
 from rnn_edge.runtimes.step_graph import StepGraph
 
 CELLS = {
     "elman": {"cell": "elman"},
     "elman-relu": {"cell": "elman", "nonlinearity": "relu"},
+    "elman-looked-up": {"cell": "elman", "embedding_size": 16},  # the first gates, where weights are rounded
     "gru": {"cell": "gru", "num_layers": 2},
     "lstm": {"cell": "lstm", "num_layers": 2},
     "lstm-projected": {"cell": "lstm", "proj_size": 5, "tied": True},
@@ -90,6 +93,35 @@ def test_tied_weights_are_stored_once():
     size = tied.spec.vocab_size * 12
     large = [each.name for each in build(tied).protos["step"].graph.initializer if np.prod(each.dims) == size]
     assert large == ["embedding"]
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_tokens_look_up_the_first_gates_where_that_takes_little_room(precision):
+    """From a state of zeros, a tanh network's next one is the tanh of what was looked up."""
+    network = model("elman-looked-up")
+    built = build(network, Plan(precision))
+    assert [each.name for each in built.stored] == ["layer0.input", "layer0.state", "output", "output.bias"]
+    graph, rnn = opened(built.protos["step"]), network.stack.rnn
+    with torch.no_grad():
+        table = network.embedding.weight @ rnn.weight_ih_l0.T + rnn.bias_ih_l0 + rnn.bias_hh_l0
+    expected = np.tanh(round_rows(table.numpy()).restore().T)  # so few weights are int8 in int4, too
+    tokens = np.arange(len(expected))[:, None]
+    np.testing.assert_allclose(graph.step(tokens, graph.start(len(tokens)))[1][0][0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "plan"),
+    [
+        ("elman", Plan("int8")),  # its table would be larger
+        ("elman-looked-up", Plan("fp32")),
+        ("elman-looked-up", Plan("int8", keep_float=("embedding",))),
+        ("elman-looked-up", Plan("int8", keep_float=("layer0.input",))),
+        ("lstm-projected", Plan("int8")),  # is tied
+    ],
+)
+def test_tokens_look_up_vectors_elsewhere(name, plan):
+    names = [each.name for each in build(model(name), plan).stored]
+    assert {"embedding", "layer0.input"} <= set(names)
 
 
 def test_no_name_hides_another():
