@@ -211,14 +211,9 @@ class Bundle:
     manifest: Manifest
     tokenizer: Tokenizer  # of what it reads; of what it writes, where it reads vectors
     files: Mapping[str, bytes]
+    fingerprint: str  # a hash that differs for every network and vocabulary
     target_tokenizer: Tokenizer | None = None  # of what a translator writes
     character_tokenizer: Tokenizer | None = None  # of the letters of a tagger's words
-
-    @property
-    def fingerprint(self) -> str:
-        """Return a hash that differs for every network and vocabulary."""
-        names = sorted({TOKENIZER, *(graph.file for graph in self.manifest.graphs.values())})
-        return hashlib.sha256(b"".join(hashlib.sha256(self.files[name]).digest() for name in names)).hexdigest()
 
     def content(self, graph: Graph, provider: str) -> bytes:
         """Return a graph's file: what was compiled for a provider, by its short name, or else the graph itself."""
@@ -242,13 +237,16 @@ class Bundle:
                 for name in (TARGET_TOKENIZER, CHARACTER_TOKENIZER)
             )
             check_sizes(manifest.spec.vocab_sizes, tokenizer, target, characters)
+            named = sorted({TOKENIZER, *(graph.file for graph in graphs)})
+            hashes = b"".join(bytes.fromhex(values["files"][name]["sha256"]) for name in named)
         except RnnEdgeError as error:
             raise BundleError(f"bundle {path} cannot be used: {error}") from error
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BundleError(
                 f"bundle {path} cannot be used: its {MANIFEST} is not complete ({error!r}): export it again"
             ) from error
-        return cls(path, manifest, tokenizer, files, target, characters)
+        fingerprint = hashlib.sha256(hashes).hexdigest()
+        return cls(path, manifest, tokenizer, files, fingerprint, target, characters)
 
     @staticmethod
     def write(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Path:

@@ -4,6 +4,7 @@ tests/acceptance."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_a_bundle_keeps_both_graphs(compiler, monkeypatch):
     graph = bundle.manifest.graphs["step"]
     assert graph.compiled == Compiled("model.v75.onnx", "qnn", "v75")
     assert bundle.files["model.v75.onnx"] == bundle.files["model.onnx"] == compiler["content"]
-    bundle = Bundle(bundle.path, bundle.manifest, bundle.tokenizer, {**bundle.files, "model.v75.onnx": b"compiled"})
+    bundle = replace(bundle, files={**bundle.files, "model.v75.onnx": b"compiled"})
     opened = []
     monkeypatch.setattr(step_graph, "open_session", lambda content, **_: opened.append(content))
     names = ("qnn", "QNNExecutionProvider", "cpu", "webgpu")
