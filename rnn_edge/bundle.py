@@ -73,6 +73,7 @@ class Search:
     num_beams: int = 1
     num_return_sequences: int = 1
     narrowing: bool = False  # a beam loses a place for each hypothesis that ends
+    early_stopping: bool | Literal["never"] = False  # of a beam that does not: True stops, False guesses
     start_id: int | None = None  # what is read first; none of a language model, which reads a prompt
     end_id: int | None = None  # ends a sequence; some models have none
     unknown_id: int | None = None  # is never chosen

@@ -10,7 +10,16 @@ import click
 
 from rnn_edge.bundle import Precision, Strategy
 from rnn_edge.cli.messages import with_torch
-from rnn_edge.cli.options import PATH, add_options, pick, place_options, read_text, settled
+from rnn_edge.cli.options import (
+    EARLY_STOPPING,
+    PATH,
+    add_options,
+    early_stopping,
+    pick,
+    place_options,
+    read_text,
+    settled,
+)
 
 if TYPE_CHECKING:
     from rnn_edge.exporters import Parity, Quality, Recall
@@ -57,6 +66,7 @@ _atol_option = click.option(
     ("--decode", click.Choice(get_args(Strategy)), None, "Write a graph that searches by itself, too."),
     ("--beam-size", int, None, "Hypotheses that its beam keeps. [default: 5]"),
     ("--num-return", int, 1, "Sequences that its beam returns for each prompt."),
+    ("--early-stopping", EARLY_STOPPING, "false", "When its beam stops, once as many have ended."),
 )
 @click.option("--narrowing", is_flag=True, help="Its beam loses a place for each hypothesis that ends.")
 @_atol_option
@@ -75,7 +85,7 @@ def export(checkpoint: Path, output: Path | None, **choices: Any) -> None:
     """
     exporters = with_torch("rnn_edge.exporters")
     options = exporters.ExportOptions(
-        **pick(choices, exporters.ExportOptions),
+        **pick({**choices, "early_stopping": early_stopping(choices["early_stopping"])}, exporters.ExportOptions),
         eval_text=read_text(choices["eval"]) if choices["eval"] else None,
         calibration_text=read_text(choices["calibrate"]) if choices["calibrate"] else None,
         max_bytes=choices["max_size"],

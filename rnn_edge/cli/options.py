@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar, cast
 
 import click
 from click.core import ParameterSource
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 PATH = click.Path(path_type=Path)
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
+
+
+EARLY_STOPPING = click.Choice(["true", "false", "never"])
+
+
+def early_stopping(choice: str) -> bool | Literal["never"]:
+    """Return a choice of `EARLY_STOPPING` as Python has it."""
+    return "never" if choice == "never" else choice == "true"
 
 
 def add_options(*rows: tuple[str, Any, object, str]) -> Callable[[_Command], _Command]:

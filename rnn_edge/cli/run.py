@@ -14,7 +14,15 @@ import click
 
 from rnn_edge.cli.bulk import bulk_options, check_local, write_corpus
 from rnn_edge.cli.messages import is_terminal, progress_line
-from rnn_edge.cli.options import add_options, bundle_and_texts, given_options, place_options, settled
+from rnn_edge.cli.options import (
+    EARLY_STOPPING,
+    add_options,
+    bundle_and_texts,
+    early_stopping,
+    given_options,
+    place_options,
+    settled,
+)
 from rnn_edge.errors import OptionsError, TextError
 
 if TYPE_CHECKING:
@@ -55,7 +63,7 @@ _SAME_NAMES = (
     ("--repetition-penalty", float, 1.0, "Above 1 makes tokens that came before less likely."),
     ("--no-repeat-ngram-size", int, 0, "Let no run of so many tokens come twice."),
     ("--length-penalty", float, 0.0, "Beams are ranked by log-probability / length**penalty; translations by 1."),
-    ("--early-stopping", click.Choice(["true", "false", "never"]), "never", "Once as many as beams have ended."),
+    ("--early-stopping", EARLY_STOPPING, "false", "Once as many as beams have ended."),
     ("--narrowing/--full-width", None, False, "Whether what ends gives up its place in the beam."),
     ("--beam-threshold", float, 0.0, "Drop what is less than so many times as probable as the best."),
     ("--beam-groups", int, 1, "Beams that search apart, for different completions."),
@@ -152,6 +160,7 @@ def _as_exported(choices: dict[str, Any], exported: GenerateOptions) -> dict[str
     usual: dict[str, Any] = {"num_return": exported.num_return_sequences, "multiline": "stop" not in given}
     if not given.keys() & {"sample", "temperature", "top_k", "top_p", "min_p"}:
         usual |= {"beam_size": exported.num_beams, "narrowing": exported.narrowing}
+        usual["early_stopping"] = str(exported.early_stopping).lower()
     if "beam_size" not in given:
         usual["sample"] = exported.do_sample or None
     return choices | {name: value for name, value in usual.items() if name not in given}
@@ -170,7 +179,7 @@ def _generate_options(*, usual_return: int, **choices: Any) -> GenerateOptions:
         num_beams=_beams(choices["beam_size"], num_return, do_sample=do_sample),
         num_return_sequences=num_return,
         do_sample=do_sample,
-        early_stopping={"true": True, "false": False}.get(choices["early_stopping"], "never"),
+        early_stopping=early_stopping(choices["early_stopping"]),
         num_beam_groups=choices["beam_groups"],
         seed=choices["seed"],
         stop_strings=choices["stop"] or (() if choices["multiline"] else ("\n",)),

@@ -226,6 +226,7 @@ def _search(source: Checkpoint, options: ExportOptions) -> Search | None:
         num_beams=options.search_width,
         num_return_sequences=options.num_return_sequences,
         narrowing=options.narrowing,
+        early_stopping=options.early_stopping,
         start_id=start_id,
         end_id=tokenizer.end_id,
         unknown_id=tokenizer.unknown_id,
@@ -243,6 +244,7 @@ def _searches(found: Bundle) -> ExportOptions:
         num_beams=search.num_beams if search.strategy == "beam" else None,
         num_return_sequences=search.num_return_sequences,
         narrowing=search.narrowing,
+        early_stopping=search.early_stopping,
     )
 
 

@@ -350,6 +350,7 @@ class _Beam:
         self._draft, self._start, self._search = draft, start, search
         self._beams = beams = search.num_beams
         self._end = _id_or_none(search.end_id)
+        self._stopping = "never" if search.narrowing else search.early_stopping
         self._most = draft.input(MAX_NEW_TOKENS, [], _INT)
         self._penalty = draft.input(LENGTH_PENALTY, [], _DOUBLE)
         # A hypothesis grows in as many ways as there are beams, and one more that ends; the unknown word is not one.
@@ -367,7 +368,7 @@ class _Beam:
         self._longest = op.Pow(op.Cast(self._most, to=_DOUBLE), self._penalty)
 
     def draw(self) -> None:
-        """Grow the prompts, and then step and grow until nothing better can come."""
+        """Grow the prompts, and then step and grow until they are done."""
         op, start, beams = self._draft.op, self._start, self._beams
         each_row = op.Reshape(op.Expand(op.Unsqueeze(_count(op, self._rows), [-1]), self._square), [-1])
         self._memory = [op.Gather(each, each_row, axis=1) for each in start.memory]
@@ -411,15 +412,18 @@ class _Beam:
         number  of the turn, int64 scalar; -1 before the first
         """
         best = self._best(op, crowd, self._beams)
-        alive = op.Greater(best.log_probs, floors)
+        length = op.Add(number, 2)
+        alive = self._alive(op, best.log_probs, floors, length)
         if self._search.narrowing:
             best = replace(best, log_probs=op.Where(alive, best.log_probs, -INFINITY))
+        elif self._stopping != "never":
+            floors = op.Where(alive, floors, INFINITY)  # what is done stays so
         marks = op.Where(alive, op.Where(op.Equal(best.tokens, self._end), _AN_END, 1), 0)
         mark = op.ReduceMax(marks, keepdims=0)  # 0 where none goes on, 1 where some do and none of them ends
         some_end = op.Greater(op.Add(mark, number), self._last)  # of those that go on, all end in the last turn
 
         def choose(op: OpBuilder, *_: object) -> list[ir.Value]:
-            goes_on, *chosen = self._choose(op, crowd, ended, op.Add(number, 2))
+            goes_on, *chosen = self._choose(op, crowd, ended, alive, length)
             return [op.Identity(goes_on), goes_on, *chosen]
 
         shapes: _Shapes = {"any": ([], _BOOL), **self._settled_shapes()}
@@ -443,9 +447,12 @@ class _Beam:
         tokens = op.GatherElements(crowd.tokens, places, axis=1)
         return _Next(log_probs, tokens, op.GatherElements(self._parents, places, axis=1))
 
-    def _choose(self, op: OpBuilder, crowd: _Crowd, before: _Ended, length: ir.Value) -> list[ir.Value]:
+    def _choose(
+        self, op: OpBuilder, crowd: _Crowd, before: _Ended, alive: ir.Value, length: ir.Value
+    ) -> list[ir.Value]:
         """Return what `_settle` does, after some of a crowd's best have ended.
 
+        alive   which of them, or which rows, were not done before
         length  how many tokens the crowd's hypotheses have, int64 scalar
         """
         beams = self._beams
@@ -455,13 +462,15 @@ class _Beam:
         if self._search.narrowing:
             left = self._places_left(op, ranked, count)
             best = replace(best, log_probs=op.Where(left, best.log_probs, -INFINITY))
+        elif self._stopping != "never":
+            best = replace(best, log_probs=op.Where(alive, best.log_probs, -INFINITY))
         ends = op.Or(op.Equal(best.tokens, self._end), op.GreaterOrEqual(length, self._most))
 
         finished = op.Where(ends, best.log_probs, -INFINITY)
         finished, tokens, parents = (
             op.Slice(each, [0], [beams], [1]) for each in (finished, best.tokens, best.parents)
         )
-        scores = op.Div(finished, op.Pow(op.Cast(length, to=_DOUBLE), self._penalty))
+        scores = self._score(op, finished, length)
         ranked, chosen = op.TopK(op.Concat(ranked, scores, axis=1), [beams], axis=1, _outputs=2)
 
         def take(old: ir.Value, new: ir.Value) -> ir.Value:
@@ -475,8 +484,10 @@ class _Beam:
 
         going, picked = op.TopK(op.Where(ends, -INFINITY, best.log_probs), [beams], axis=1, _outputs=2)
         floors = self._floors(op, ranked, length)
-        alive = op.Cast(op.Greater(going, floors), to=_INT)
-        goes_on = op.Cast(op.ReduceMax(alive, keepdims=0), to=_BOOL)
+        alive = self._alive(op, going, floors, length)
+        if self._stopping != "never":
+            floors = op.Where(alive, floors, INFINITY)
+        goes_on = op.Cast(op.ReduceMax(op.Cast(alive, to=_INT), keepdims=0), to=_BOOL)
         beam = _Next(going, *(op.GatherElements(each, picked, axis=1) for each in (best.tokens, best.parents)))
         return [goes_on, *beam.flat(op), floors, *ended.flat()]
 
@@ -492,20 +503,43 @@ class _Beam:
         found: ir.Value = op.Less(op.Range(0, count, 1), left)
         return found
 
+    def _alive(self, op: OpBuilder, log_probs: ir.Value, floors: ir.Value, length: ir.Value) -> ir.Value:
+        """Return which hypotheses go on, bool (batch, beams), or which rows, (batch, 1): all of theirs do.
+
+        log_probs  float64 (batch, beams), best first
+        length     how many tokens the hypotheses have, int64 scalar
+        """
+        if self._stopping != "never":
+            log_probs = op.Slice(log_probs, [0], [1], [1])
+        worth = self._score(op, log_probs, length) if self._stopping is False else log_probs
+        alive: ir.Value = op.Greater(worth, floors)
+        return alive
+
+    def _score(self, op: OpBuilder, log_probs: ir.Value, length: ir.Value) -> ir.Value:
+        """Return what hypotheses are worth if they end with so many tokens."""
+        score: ir.Value = op.Div(log_probs, op.Pow(op.Cast(length, to=_DOUBLE), self._penalty))
+        return score
+
     def _floors(self, op: OpBuilder, ranked: ir.Value, length: ir.Value) -> ir.Value:
         """Return what log-probs must exceed for a hypothesis to go on, float64 (batch, 1 or beams).
 
-        A beam that narrows has as many places as have not ended yet. Else a hypothesis must be able to become better
-        than the worst of as many that have ended as there are beams: probabilities only fall. Of a negative length
-        penalty, the bound is that of the next token, and not drawn tighter until something ends again.
+        A beam that narrows has as many places as have not ended yet. Else, with `early_stopping` "never", a hypothesis
+        must be able to become better than the worst of as many that have ended as there are beams: probabilities only
+        fall. Of a negative length penalty, the bound is that of the next token, and not drawn tighter until something
+        ends again. With False, the best one's score must exceed that worst one's; with True, nothing does.
         """
         floors: ir.Value
         if self._search.narrowing:
             floors = op.Where(self._places_left(op, ranked, self._beams), op.Cast(-INFINITY, to=_DOUBLE), INFINITY)
-        else:
-            worst = op.Slice(ranked, [self._beams - 1], [self._beams], [1])
+            return floors
+        worst: ir.Value = op.Slice(ranked, [self._beams - 1], [self._beams], [1])
+        if self._stopping == "never":
             soon = op.Pow(op.Cast(op.Add(length, 1), to=_DOUBLE), self._penalty)
             floors = op.Mul(worst, op.Max(soon, self._longest))
+        elif self._stopping:
+            floors = op.Where(op.Equal(worst, -INFINITY), worst, INFINITY)
+        else:
+            floors = worst
         return floors
 
     def _settled_shapes(self) -> _Shapes:

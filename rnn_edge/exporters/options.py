@@ -10,6 +10,7 @@ from rnn_edge.errors import ExportError
 from rnn_edge.exporters.contexts import ARCHITECTURES, QNN
 from rnn_edge.exporters.graphs import OLDEST_OPSET
 from rnn_edge.exporters.ort_format import TARGETS
+from rnn_edge.runtimes.options import EarlyStopping
 from rnn_edge.runtimes.providers import CPU, PROVIDERS, find
 
 __all__ = ["ExportOptions"]
@@ -43,6 +44,7 @@ class ExportOptions:
     num_beams: int | None = None  # of its beam; none means 5
     num_return_sequences: int = 1  # of its beam
     narrowing: bool = False  # whether its beam loses a place for each hypothesis that ends
+    early_stopping: EarlyStopping = False  # when num_beams have ended: True stops, False guesses, "never" makes sure
 
     def __post_init__(self) -> None:
         problems = []
@@ -117,7 +119,7 @@ class ExportOptions:
             return [f"decode is for the target cpu only, not {self.target}: leave one of the two out"]
         if self.decode != "beam":
             given = {"num_beams": self.num_beams is not None, "num_return_sequences": self.num_return_sequences != 1}
-            given["narrowing"] = self.narrowing
+            given |= {"narrowing": self.narrowing, "early_stopping": self.early_stopping is not False}
             return [f"{name} is for decode='beam' only: leave it out" for name, is_given in given.items() if is_given]
         problems = []
         if not 1 <= self.search_width <= _MOST_BEAMS:
@@ -128,6 +130,10 @@ class ExportOptions:
             )
         if self.narrowing and self.search_width == 1:
             problems.append("narrowing only matters with several beams: leave it out, or set num_beams")
+        if self.early_stopping not in (True, False, "never"):
+            problems.append(f"early_stopping must be true, false or 'never', got {self.early_stopping!r}")
+        if self.narrowing and self.early_stopping is not False:
+            problems.append("a beam that narrows is done when all its places are taken: leave out early_stopping")
         return problems
 
     @property

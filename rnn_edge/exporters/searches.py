@@ -49,7 +49,7 @@ def search_on_host(
             rules,
             num_beams=search.num_beams,
             length_penalty=options.length_penalty,
-            pruning=Pruning(narrowing=search.narrowing),
+            pruning=Pruning(early_stopping=search.early_stopping, narrowing=search.narrowing),
         )
         return [paths[: search.num_return_sequences] for paths in found]
     choose = greedily(rules)

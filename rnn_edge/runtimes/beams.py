@@ -39,7 +39,7 @@ class Pruning:
     diversity_penalty  taken from a token's log-prob for each path of an earlier group that took it in this step
     """
 
-    early_stopping: EarlyStopping = "never"
+    early_stopping: EarlyStopping = False
     narrowing: bool = False
     threshold: float = 0.0
     num_groups: int = 1
@@ -189,7 +189,8 @@ class BeamSearch:
         """Return which paths to go on with when as many have ended as there are beams."""
         if self._pruning.early_stopping is True:
             return []
-        sure = self._pruning.early_stopping == "never"
+        same = self._length_penalty == 0 and not any(path.uncovered for path in going)  # as a guess, and sooner
+        sure = self._pruning.early_stopping == "never" or same
         hopeful = [
             place
             for place, path in enumerate(going)

@@ -43,7 +43,7 @@ _INPUTS = {
     MIN_P: np.float64,
 }
 """Options that are inputs of graphs, some of every strategy; called as they are."""
-_FIXED = ("do_sample", "num_beams", "num_return_sequences", "narrowing")
+_FIXED = ("do_sample", "num_beams", "num_return_sequences", "narrowing", "early_stopping")
 """Options that a graph was exported with."""
 
 

@@ -61,7 +61,7 @@ class GenerateOptions:
     repetition_penalty: float = 1.0  # above 1 makes tokens that were read or said less likely
     no_repeat_ngram_size: int = 0  # no run of so many tokens comes twice; 0 means any may
     length_penalty: float = 1.0  # score = log_prob / tokens**length_penalty; below 0 favours the short
-    early_stopping: EarlyStopping = "never"  # when num_beams have ended: True stops, False guesses, "never" makes sure
+    early_stopping: EarlyStopping = False  # when num_beams have ended: True stops, False guesses, "never" makes sure
     narrowing: bool = False  # whether a hypothesis that ends gives up its place in the beam
     beam_threshold: float = 0.0  # drop hypotheses less than this many times as probable as the best
     num_beam_groups: int = 1  # beams that search side by side, each avoiding what those before it say
@@ -145,7 +145,7 @@ class GenerateOptions:
                 f"num_return_sequences={self.num_return_sequences} needs as many beams or samples: "
                 f"set num_beams to at least {self.num_return_sequences}, or do_sample=True"
             )
-        if self.narrowing and self.early_stopping != "never":
+        if self.narrowing and self.early_stopping is not False:
             problems.append("a beam that narrows is done when all its places are taken: leave out early_stopping")
         if self.num_beams % self.num_beam_groups:
             problems.append(

@@ -54,6 +54,7 @@ def some_search(task: str, strategy: str, seed: int, **changes) -> Search:
         "end_id": random.choice([END, END, END, None]),
         "unknown_id": random.choice([UNKNOWN, None]),
         "start_id": None if task == "language-model" else 0,
+        "early_stopping": beams > 1 and "narrowing" not in changes and random.choice([False, True, "never"]),
     }
     return Search(**{"strategy": strategy, **choices, **changes})
 
@@ -291,7 +292,8 @@ def test_every_opset_gives_a_valid_graph_with_the_same_numbers(opset):
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_turn_of_a_beam_takes_few_nodes_beside_the_networks_own(precision):
     """Of a GRU of one layer; what must be done where something ends stands by itself."""
-    model, search = network("language-model", "gru", 15, num_layers=1), some_search("language-model", "beam", 15)
+    model = network("language-model", "gru", 15, num_layers=1)
+    search = some_search("language-model", "beam", 15, early_stopping=False)
     built = build(model, Plan(precision), search=search)
     _, turn = (node for node in built.protos["decode"].graph.node if node.op_type == "Loop")
     nodes = next(attribute.g.node for attribute in turn.attribute if attribute.name == "body")
@@ -299,7 +301,7 @@ def test_a_turn_of_a_beam_takes_few_nodes_beside_the_networks_own(precision):
     step = built.protos["step"].graph.node
     (scan,) = (node for node in step if node.op_type == "Scan")
     (body,) = (attribute.g.node for attribute in scan.attribute if attribute.HasField("g"))
-    assert len(nodes) <= len(step) + len(body) + 25
+    assert len(nodes) <= len(step) + len(body) + 28
 
 
 @pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
@@ -355,7 +357,10 @@ def test_noise_is_for_those_who_draw():
 def test_a_graph_refuses_what_it_does_not_search_by():
     beam, greedy = (
         opened("language-model", "gru", strategy, 10, **wide)[0].decode
-        for strategy, wide in (("beam", {"num_beams": 3, "num_return_sequences": 2}), ("greedy", {}))
+        for strategy, wide in (
+            ("beam", {"num_beams": 3, "num_return_sequences": 2, "early_stopping": "never"}),
+            ("greedy", {}),
+        )
     )
     assert (beam.options.num_beams, beam.options.num_return_sequences, greedy.options.num_beams) == (3, 2, 1)
     for decode, options, words in [
@@ -363,7 +368,8 @@ def test_a_graph_refuses_what_it_does_not_search_by():
         (greedy, GenerateOptions(do_sample=True), "exported to search with do_sample=False"),
         (greedy, GenerateOptions(num_beams=2), "exported to search with num_beams=1"),
         (greedy, GenerateOptions(repetition_penalty=2.0, stop_strings=("x",)), r"repetition_penalty=2.0, stop_strings"),
-        (beam, dataclasses.replace(beam.options, early_stopping=True), "no graph searches with early_stopping=True"),
+        (beam, dataclasses.replace(beam.options, early_stopping=True), "exported to search with early_stopping=never"),
+        (beam, dataclasses.replace(beam.options, beam_threshold=0.1), "no graph searches with beam_threshold=0.1"),
     ]:
         with pytest.raises(OptionsError, match=words):
             decode.run(np.array([[1]]), options)

@@ -134,7 +134,7 @@ def beam(
     *,
     num_beams: int,
     length_penalty: float = 0.0,
-    early_stopping: bool | str = "never",
+    early_stopping: bool | str = False,
     narrowing: bool = False,
     threshold: float = 0.0,
     num_groups: int = 1,

@@ -20,7 +20,7 @@ from runtimes.fakes import (
     walk_to_the_end,
 )
 
-from rnn_edge.runtimes.beams import beam_search
+from rnn_edge.runtimes.beams import Pruning, beam_search
 from rnn_edge.runtimes.decoding import (
     Path,
     greedily,
@@ -113,9 +113,9 @@ AFTER = {
 
 def test_a_path_goes_on_beside_five_better_ones_that_a_stop_string_ends():
     """It is the last of the first 2 * 3, of which three have a place where they end; but is worth more per token."""
-    rules = replace(SEVEN, stops=(b"a", b"b", b"c", b"d", b"e"))
+    rules, sure = replace(SEVEN, stops=(b"a", b"b", b"c", b"d", b"e")), Pruning(early_stopping="never")
     model = RememberingModel(scores_after(7, AFTER))
-    (found,) = beam_search(model, [[Path()]], read(model, [[0]]), rules, num_beams=3, length_penalty=2.0)
+    (found,) = beam_search(model, [[Path()]], read(model, [[0]]), rules, num_beams=3, length_penalty=2.0, pruning=sure)
     assert [path.tokens for path in found] == [(5, 5, 5), (0,), (1,)]
 
 

@@ -128,7 +128,7 @@ def test_a_beam_as_wide_as_the_tree_finds_every_path(seeds):
         generator = np.random.default_rng(seed)
         setting = random_setting(generator, vocab_size=int(generator.integers(2, 4)), max_new_tokens=3)
         length_penalty = float(generator.choice([-1.0, 0.0, 0.7, 1.0]))
-        found = search(setting, num_beams=3**3, length_penalty=length_penalty)
+        found = search(setting, num_beams=3**3, length_penalty=length_penalty, early_stopping="never")
         expected = {path: setting.log_prob(path) for path in reference.leaves(setting)}
         assert expected == about({path.tokens: path.log_prob for path in found}), seed
         worth = [setting.rating(path.tokens) / (len(path.tokens) or 1) ** length_penalty for path in found]
@@ -154,7 +154,7 @@ def test_a_narrow_beam_finds_what_the_reference_finds(seeds):
             "diversity_penalty": float(generator.uniform(0, 2)) if groups > 1 else 0.0,
             "threshold": float(generator.choice([0.0, 0.0, 0.05, 0.5, 1.0])),
             "coverage_penalty": penalty,
-            **[{"early_stopping": True}, {"early_stopping": False}, {}, {"narrowing": True}][generator.integers(4)],
+            **[{"early_stopping": True}, {"early_stopping": "never"}, {}, {"narrowing": True}][generator.integers(4)],
         }
         found, expected = search(setting, **how), reference.beam(setting, **how)
         assert [path for path, _ in expected] == [path.tokens for path in found], (seed, how)

@@ -86,7 +86,7 @@ def test_more_results_than_beams_are_refused_with_a_way_out():
     "option",
     [
         {"early_stopping": True},
-        {"early_stopping": False},
+        {"early_stopping": "never"},
         {"narrowing": True},
         {"beam_threshold": 0.1},
         {"num_beam_groups": 2, "diversity_penalty": 1.0},
