@@ -128,8 +128,12 @@ class ExportOptions:
             problems.append(
                 f"num_return_sequences must be from 1 to the {self.search_width} beams, got {self.num_return_sequences}"
             )
-        if self.narrowing and self.search_width == 1:
-            problems.append("narrowing only matters with several beams: leave it out, or set num_beams")
+        if self.search_width == 1:
+            problems += [
+                f"{name} only matters with several beams: leave it out, or set num_beams"
+                for name in ("narrowing", "early_stopping")
+                if getattr(self, name) is not False
+            ]
         if self.early_stopping not in (True, False, "never"):
             problems.append(f"early_stopping must be true, false or 'never', got {self.early_stopping!r}")
         if self.narrowing and self.early_stopping is not False:

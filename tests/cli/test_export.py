@@ -74,6 +74,7 @@ def test_verify_fails_with_the_figures(files):
     (["export", "model.rnn"], "cannot read model.rnn"),
     (["export", "model.pt", "-o", "no/such/place"], "there is no directory"),
     (["export", "model.pt", "--narrowing"], "narrowing is for decode='beam' only"),
+    (["export", "model.pt", "--early-stopping", "never"], "early_stopping is for decode='beam' only"),
     (["export", "model.pt", "--opset", "3"], "opset must be from 17 to 26"),
     (["export", "model.pt", "--atol", "nan"], "atol must be a positive number"),
     (["verify", "model.pt", "nowhere"], "nowhere is not a bundle"),

@@ -140,6 +140,7 @@ def test_a_graph_that_samples_completes_as_the_host_does(files):
     (("--prefix", "x", "--repetition-penalty", "2"), "with repetition_penalty=2.0, forced_prefix='x': leave"),
     (("--beam-size", "4"), "was exported to search with num_beams=5"),
     (("--narrowing",), "was exported to search with narrowing=False"),
+    (("--early-stopping", "never"), "was exported to search with early_stopping=False"),
     (("--num-return", "2"), "was exported to search with num_return_sequences=1"),
     (("--top-k", "4"), "was exported to search with do_sample=False, num_beams=5"),
     (("--sample",), "was exported to search with do_sample=False, num_beams=5"),
