@@ -40,11 +40,11 @@ def store_two_stages(
     table, added = weights.table(name, rows), weights.vector(*bias)
     if count is None:
         return table, lambda op, x: op.Gemm(floats(op, x), _all_rows(op, table, vocab_size), added, transB=1)
-    guess = _store_preview(weights, f"{name}.preview", rows.T.copy(), bias[1], preview, bounded=bounded)
+    guess = _store_preview(weights, f"{name}.preview", rows.T.copy(), preview, bounded=bounded)
 
     def score(op: OpBuilder, x: Factor) -> ir.Value:
         h = floats(op, x)  # (batch, width)
-        guessed = guess(op, h)  # (batch, vocab)
+        guessed = op.Add(guess(op, h), added)  # (batch, vocab)
         _, best = op.TopK(guessed, [count], axis=-1, sorted=0, _outputs=2)
         best.name = CANDIDATES
         exact = op.Add(_product(op, table(op, best), h), op.Gather(added, best))  # (batch, candidates)
@@ -71,41 +71,29 @@ def _all_rows(op: OpBuilder, table: Table, vocab_size: int) -> ir.Value:
     return floats(op, table(op, op.Range(0, vocab_size, 1)))
 
 
-def _store_preview(
-    weights: Weights, name: str, weight: Floats, bias: Floats, preview: Preview, *, bounded: bool
-) -> Matrix:
-    """Store a smaller copy of a matrix, float32 (width, vocab), with its bias: rounded, of low rank, or both.
-
-    Of low rank, it is two factors, and what stands between them is as bounded as what the first one multiplies.
-    """
+def _store_preview(weights: Weights, name: str, weight: Floats, preview: Preview, *, bounded: bool) -> Matrix:
+    """Store a smaller copy of a matrix, float32 (width, vocab): rounded, of low rank, or both."""
     if preview.rank is None:
-        return weights.matrix(name, weight, bias, bounded=bounded, precision=preview.precision)
+        return weights.matrix(name, weight, bounded=bounded, precision=preview.precision)
     exact = weight.astype(np.float64)
     directions = _main_directions(exact, preview.rank)  # (width, rank)
-    # What numbers between -1 and 1 come to along a direction is below this sum, and far below it nearly always: evenly
-    # spread, the longest of all their vectors has this root along each. What is beyond three times that is cut off.
-    most = np.minimum(np.abs(directions).sum(axis=0), 3 * np.sqrt(len(weight) / preview.rank))
-    factors = (directions / most).astype(np.float32), (most[:, None] * (directions.T @ exact)).astype(np.float32)
+    factors = directions.astype(np.float32), (directions.T @ exact).astype(np.float32)
     down = weights.matrix(f"{name}.down", factors[0], bounded=bounded, precision=preview.precision)
-    up = weights.matrix(f"{name}.up", factors[1], bias, bounded=bounded, precision=preview.precision)
+    up = weights.matrix(f"{name}.up", factors[1], bounded=False, precision=preview.precision)
     return lambda op, h: up(op, down(op, h))
 
 
 def _main_directions(weight: Doubles, rank: int) -> Doubles:
-    """Return directions that span the first left singular vectors of a matrix, float64 (width, rank): its nearest
-    matrix of that rank is `directions @ (directions.T @ weight)` (Eckart and Young 1936).
+    """Return the first left singular vectors of a matrix, float64 (width, rank): its nearest matrix of that rank is
+    `directions @ (directions.T @ weight)` (Eckart and Young 1936).
 
-    They are a discrete cosine transform of those vectors, so that none is much more often met than another: rounded to
-    bytes of one step, all keep their digits. Their last digits and their signs are of no use, and differ from machine
-    to machine: so that the same model gives the same bytes, they are left out, and what is largest is made positive.
+    Their last digits and their signs are of no use, and differ from machine to machine: so that the same model gives
+    the same bytes, they are left out, and what is largest is made positive.
     """
     _, vectors = np.linalg.eigh(weight @ weight.T)  # in ascending order
     directions = vectors[:, : -rank - 1 : -1]
     largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=0, keepdims=True), axis=0)
-    places = np.arange(rank)
-    mix = np.cos(np.pi / rank * places[:, None] * (places + 0.5)) * np.sqrt(2 / rank)
-    mix[0] /= np.sqrt(2)
-    found: Doubles = np.round(directions * np.sign(largest) @ mix / _GRAIN) * _GRAIN
+    found: Doubles = np.round(directions * np.sign(largest) / _GRAIN) * _GRAIN
     return found
 
 
