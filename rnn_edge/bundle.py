@@ -20,6 +20,7 @@ from rnn_edge.text import Tokenizer, check_sizes
 
 Precision: TypeAlias = Literal["fp32", "fp16", "int8", "int4"]
 Strategy: TypeAlias = Literal["greedy", "sample", "beam"]
+EarlyStopping: TypeAlias = bool | Literal["never"]
 
 __all__ = [
     "CHARACTER_TOKENIZER",
@@ -33,6 +34,7 @@ __all__ = [
     "TOKENIZER",
     "Bundle",
     "Compiled",
+    "EarlyStopping",
     "Foretold",
     "Graph",
     "Manifest",
@@ -73,7 +75,7 @@ class Search:
     num_beams: int = 1
     num_return_sequences: int = 1
     narrowing: bool = False  # a beam loses a place for each hypothesis that ends
-    early_stopping: bool | Literal["never"] = False  # of a beam that does not: True stops, False guesses
+    early_stopping: EarlyStopping = False  # of a beam that does not: True stops, False guesses
     start_id: int | None = None  # what is read first; none of a language model, which reads a prompt
     end_id: int | None = None  # ends a sequence; some models have none
     unknown_id: int | None = None  # is never chosen

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 
 import click
 from click.core import ParameterSource
@@ -15,17 +15,16 @@ from rnn_edge.cli.messages import warnings_told
 from rnn_edge.errors import TextError
 
 if TYPE_CHECKING:
+    from rnn_edge.bundle import EarlyStopping
     from rnn_edge.runtimes.sessions import Place
 
 PATH = click.Path(path_type=Path)
+EARLY_STOPPING = click.Choice(["true", "false", "never"])
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
-EARLY_STOPPING = click.Choice(["true", "false", "never"])
-
-
-def early_stopping(choice: str) -> bool | Literal["never"]:
+def early_stopping(choice: str) -> EarlyStopping:
     """Return a choice of `EARLY_STOPPING` as Python has it."""
     return "never" if choice == "never" else choice == "true"
 

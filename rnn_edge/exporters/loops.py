@@ -412,8 +412,7 @@ class _Beam:
         number  of the turn, int64 scalar; -1 before the first
         """
         best = self._best(op, crowd, self._beams)
-        length = op.Add(number, 2)
-        alive = self._alive(op, best.log_probs, floors, length)
+        alive = self._alive(op, best.log_probs, floors, number)
         if self._search.narrowing:
             best = replace(best, log_probs=op.Where(alive, best.log_probs, -INFINITY))
         elif self._stopping != "never":
@@ -423,7 +422,7 @@ class _Beam:
         some_end = op.Greater(op.Add(mark, number), self._last)  # of those that go on, all end in the last turn
 
         def choose(op: OpBuilder, *_: object) -> list[ir.Value]:
-            goes_on, *chosen = self._choose(op, crowd, ended, alive, length)
+            goes_on, *chosen = self._choose(op, crowd, ended, alive, number)
             return [op.Identity(goes_on), goes_on, *chosen]
 
         shapes: _Shapes = {"any": ([], _BOOL), **self._settled_shapes()}
@@ -448,14 +447,14 @@ class _Beam:
         return _Next(log_probs, tokens, op.GatherElements(self._parents, places, axis=1))
 
     def _choose(
-        self, op: OpBuilder, crowd: _Crowd, before: _Ended, alive: ir.Value, length: ir.Value
+        self, op: OpBuilder, crowd: _Crowd, before: _Ended, alive: ir.Value, number: ir.Value | int
     ) -> list[ir.Value]:
         """Return what `_settle` does, after some of a crowd's best have ended.
 
-        alive   which of them, or which rows, were not done before
-        length  how many tokens the crowd's hypotheses have, int64 scalar
+        alive  which of them, or which rows, were not done before
         """
         beams = self._beams
+        length = op.Add(number, 2)  # of the crowd's hypotheses, in tokens
         log_probs, ranked = op.Split(before.worth, [beams, beams], axis=1, _outputs=2)
         count = beams * min(self._branches, 2)  # half of them may end
         best = self._best(op, crowd, count)
@@ -484,7 +483,7 @@ class _Beam:
 
         going, picked = op.TopK(op.Where(ends, -INFINITY, best.log_probs), [beams], axis=1, _outputs=2)
         floors = self._floors(op, ranked, length)
-        alive = self._alive(op, going, floors, length)
+        alive = self._alive(op, going, floors, number)
         if self._stopping != "never":
             floors = op.Where(alive, floors, INFINITY)
         goes_on = op.Cast(op.ReduceMax(op.Cast(alive, to=_INT), keepdims=0), to=_BOOL)
@@ -503,15 +502,15 @@ class _Beam:
         found: ir.Value = op.Less(op.Range(0, count, 1), left)
         return found
 
-    def _alive(self, op: OpBuilder, log_probs: ir.Value, floors: ir.Value, length: ir.Value) -> ir.Value:
+    def _alive(self, op: OpBuilder, log_probs: ir.Value, floors: ir.Value, number: ir.Value | int) -> ir.Value:
         """Return which hypotheses go on, bool (batch, beams), or which rows, (batch, 1): all of theirs do.
 
         log_probs  float64 (batch, beams), best first
-        length     how many tokens the hypotheses have, int64 scalar
+        number     of the turn, in which hypotheses have two tokens more than that
         """
         if self._stopping != "never":
             log_probs = op.Slice(log_probs, [0], [1], [1])
-        worth = self._score(op, log_probs, length) if self._stopping is False else log_probs
+        worth = self._score(op, log_probs, op.Add(number, 2)) if self._stopping is False else log_probs
         alive: ir.Value = op.Greater(worth, floors)
         return alive
 

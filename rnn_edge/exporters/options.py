@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from rnn_edge.bundle import Precision, Preview, Strategy
+from rnn_edge.bundle import EarlyStopping, Precision, Preview, Strategy
 from rnn_edge.errors import ExportError
 from rnn_edge.exporters.contexts import ARCHITECTURES, QNN
 from rnn_edge.exporters.graphs import OLDEST_OPSET
 from rnn_edge.exporters.ort_format import TARGETS
-from rnn_edge.runtimes.options import EarlyStopping
+from rnn_edge.runtimes.options import wrong_stopping
 from rnn_edge.runtimes.providers import CPU, PROVIDERS, find
 
 __all__ = ["ExportOptions"]
@@ -134,10 +134,8 @@ class ExportOptions:
                 for name in ("narrowing", "early_stopping")
                 if getattr(self, name) is not False
             ]
-        if self.early_stopping not in (True, False, "never"):
-            problems.append(f"early_stopping must be true, false or 'never', got {self.early_stopping!r}")
-        if self.narrowing and self.early_stopping is not False:
-            problems.append("a beam that narrows is done when all its places are taken: leave out early_stopping")
+        if problem := wrong_stopping(self.early_stopping, narrowing=self.narrowing):
+            problems.append(problem)
         return problems
 
     @property

@@ -14,9 +14,9 @@ from typing import TypeAlias
 
 import numpy as np
 
+from rnn_edge.bundle import EarlyStopping
 from rnn_edge.runtimes.arrays import NOTHING, Doubles, Floats, State
 from rnn_edge.runtimes.decoding import Position, StepModel, Steps, steps_from, take
-from rnn_edge.runtimes.options import EarlyStopping
 from rnn_edge.runtimes.paths import Path, Rules, extend, rank, restrict, score
 from rnn_edge.runtimes.scores import best, log_softmax
 from rnn_edge.runtimes.top_k import Scores
@@ -189,8 +189,9 @@ class BeamSearch:
         """Return which paths to go on with when as many have ended as there are beams."""
         if self._pruning.early_stopping is True:
             return []
-        same = self._length_penalty == 0 and not any(path.uncovered for path in going)  # as a guess, and sooner
-        sure = self._pruning.early_stopping == "never" or same
+        # Scores that only fall make the guess sure, and single paths can be given up.
+        only_falls = self._length_penalty == 0 and not any(path.uncovered for path in going)
+        sure = self._pruning.early_stopping == "never" or only_falls
         hopeful = [
             place
             for place, path in enumerate(going)

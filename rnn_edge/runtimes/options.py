@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
+from rnn_edge.bundle import EarlyStopping
 from rnn_edge.errors import OptionsError
 
-__all__ = ["EarlyStopping", "GenerateOptions"]
-
-EarlyStopping: TypeAlias = bool | Literal["never"]
+__all__ = ["GenerateOptions", "wrong_stopping"]
 
 # The upper ends keep a slip of the finger from asking for days of work, or for all the memory.
 _WHOLE_NUMBERS = {
@@ -110,8 +108,8 @@ class GenerateOptions:
             for name in ("do_sample", "narrowing")
             if type(getattr(self, name)) is not bool
         }
-        if type(self.early_stopping) is not bool and self.early_stopping != "never":
-            problems["early_stopping"] = f"early_stopping must be true, false or 'never', got {self.early_stopping!r}"
+        if problem := wrong_stopping(self.early_stopping):
+            problems["early_stopping"] = problem
         return problems
 
     def _wrong_texts(self) -> list[str]:
@@ -145,8 +143,8 @@ class GenerateOptions:
                 f"num_return_sequences={self.num_return_sequences} needs as many beams or samples: "
                 f"set num_beams to at least {self.num_return_sequences}, or do_sample=True"
             )
-        if self.narrowing and self.early_stopping is not False:
-            problems.append("a beam that narrows is done when all its places are taken: leave out early_stopping")
+        if problem := wrong_stopping(self.early_stopping, narrowing=self.narrowing):
+            problems.append(problem)
         if self.num_beams % self.num_beam_groups:
             problems.append(
                 f"num_beams={self.num_beams} cannot be shared by num_beam_groups={self.num_beam_groups}: "
@@ -171,6 +169,15 @@ class GenerateOptions:
         """Return those of some options that are not at their defaults, as text."""
         values = {name: getattr(self, name) for name in names}
         return ", ".join(f"{name}={value!r}" for name, value in values.items() if value != getattr(type(self), name))
+
+
+def wrong_stopping(early_stopping: object, *, narrowing: bool = False) -> str | None:
+    """Return what is wrong with when a beam is to stop, or nothing."""
+    if type(early_stopping) is not bool and early_stopping != "never":
+        return f"early_stopping must be true, false or 'never', got {early_stopping!r}"
+    if narrowing and early_stopping is not False:
+        return "a beam that narrows is done when all its places are taken: leave out early_stopping"
+    return None
 
 
 def _is_text(text: object) -> bool:

@@ -469,6 +469,7 @@ def test_what_does_not_write_cannot_decode():
         ({"decode": "sample", "early_stopping": "never"}, "early_stopping is for decode='beam' only"),
         ({"decode": "beam", "num_beams": 1, "narrowing": True}, "narrowing only matters with several beams"),
         ({"decode": "beam", "num_beams": 1, "early_stopping": True}, "early_stopping only matters with several beams"),
+        ({"decode": "beam", "early_stopping": 1}, "early_stopping must be true, false or 'never', got 1"),
         ({"decode": "beam", "early_stopping": "soon"}, "early_stopping must be true, false or 'never', got 'soon'"),
         ({"decode": "beam", "narrowing": True, "early_stopping": True}, "leave out early_stopping"),
         ({"decode": "beam", "num_beams": 0}, "num_beams must be a whole number from 1 to 1000, got 0"),
